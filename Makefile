@@ -1,0 +1,62 @@
+# Everything a person needs: make demo, make test, make check, make bench, make clean.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+.PHONY: help setup setup-dev demo test check bench clean lock generate format
+.DEFAULT_GOAL := help
+
+help:            ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(UV): lock/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Reelworks needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Say which one: make PYTHON=python3.12 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r lock/uv.txt
+	@touch $(UV)
+
+$(VENV)/.run: $(UV) lock/run.txt pyproject.toml
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --require-hashes -r lock/run.txt
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run lock/dev.txt
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --require-hashes -r lock/dev.txt
+	@touch $@
+
+setup: $(VENV)/.run      ## make .venv with what running needs
+setup-dev: $(VENV)/.dev  ## make .venv with what testing needs, too
+
+demo: setup      ## start everything, take a film in, end with the page where it plays (ONCE=1: stop as soon as it is playable)
+	@$(BIN)/reelworks demo $(if $(ONCE),--once)
+
+test: setup-dev  ## all the tests; the servers that they need are started by them
+	$(BIN)/python -m pytest $(PYTEST)
+
+check: setup-dev ## under a minute: format, lint, types, imports, generated files, unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright --level error
+	$(BIN)/lint-imports
+	$(BIN)/python -m schemas.generate --check
+	$(BIN)/python -m pytest -q tests/unit
+
+bench: setup-dev ## measure, and write benchmarks/results.md
+	$(BIN)/python -m benchmarks
+
+generate: setup-dev ## write the generated files: schemas, API descriptions, the settings table
+	$(BIN)/python -m schemas.generate
+
+format: setup-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(UV)      ## resolve the dependencies again
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local pyproject.toml lock/build.in -o lock/run.txt
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra test --extra dev -c lock/run.txt pyproject.toml lock/build.in -o lock/dev.txt
+
+clean:           ## remove what was built and the demo's data; downloads stay in the user's cache
+	rm -rf $(VENV) .demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

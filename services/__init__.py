@@ -1,0 +1,1 @@
+"""The services of Reelworks and the runtime that they stand on."""

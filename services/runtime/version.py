@@ -1,0 +1,5 @@
+"""The version of the distribution, as it is installed."""
+
+from importlib.metadata import version
+
+VERSION = version("reelworks")
