@@ -1,0 +1,182 @@
+"""Topics as they should be and as they are."""
+
+# confluent_kafka.admin documents these names, but its stubs do not list them as exported.
+# pyright: reportPrivateImportUsage=false
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+import msgspec
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+)
+
+from schemas.topics import TOPICS, Topic
+from services.runtime.kafka.client import base
+from services.runtime.settings import Settings
+
+
+class TopicError(RuntimeError):
+    """A topic that cannot be brought into its declared form."""
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One way in which the broker differs from the declaration."""
+
+    topic: str
+    what: str
+    """`missing`, `partitions`, or the name of a setting."""
+    actual: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.topic}: {self.what} is {self.actual}, declared {self.expected}"
+
+
+def answers(bootstrap_servers: str, *, timeout: float) -> bool:
+    """Whether a broker is there and serves metadata. Waits up to `timeout` seconds."""
+    client = AdminClient(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "log_level": 0,
+            "reconnect.backoff.ms": 20,
+            "reconnect.backoff.max.ms": 100,
+        },
+        logger=_SILENT,
+    )
+    try:
+        return bool(client.list_topics(timeout=timeout).brokers)
+    except KafkaException:
+        time.sleep(0.05)  # a refused connection answers at once
+        return False
+
+
+def unreachable(settings: Settings, *, timeout: float = 5.0) -> str:
+    """ "" when the brokers of the settings answer us, else why they do not. Raises SettingsError when none are named."""
+    try:
+        AdminClient(base(settings) | {"log_level": 0}, logger=_SILENT).list_topics(timeout=timeout)
+    except KafkaException as wrong:
+        return f"no Kafka broker answers at {settings.bootstrap_servers} ({wrong.args[0].str()})"
+    return ""
+
+
+def diff(settings: Settings, topics: Sequence[Topic] = TOPICS) -> list[Difference]:
+    """How the broker's topics differ from the declared ones; more partitions than declared are left alone."""
+    client = AdminClient(base(settings))
+    present = client.list_topics(timeout=15).topics
+    found: list[Difference] = []
+    there = [t for t in topics if t.name in present]
+    resources = {t.name: ConfigResource(ConfigResource.Type.TOPIC, t.name) for t in there}
+    described = {r.name: f.result() for r, f in client.describe_configs(list(resources.values())).items()} if resources else {}
+    for topic in topics:
+        if topic.name not in present:
+            found.append(Difference(topic=topic.name, what="missing", actual="absent", expected=f"{topic.partitions} partitions"))
+            continue
+        count = len(present[topic.name].partitions)
+        if count < topic.partitions:
+            found.append(Difference(topic=topic.name, what="partitions", actual=str(count), expected=str(topic.partitions)))
+        for name, value in topic.broker_config().items():
+            actual = str(described[topic.name][name].value)
+            if _normal(actual) != _normal(value):
+                found.append(Difference(topic=topic.name, what=name, actual=actual, expected=value))
+    return found
+
+
+def apply(settings: Settings, topics: Sequence[Topic] = TOPICS) -> list[Difference]:
+    """Make the broker's topics as declared, and answer what was changed. Nothing is ever deleted.
+
+    Raises TopicError with the broker's words.
+    """
+    client = AdminClient(base(settings))
+    differences = diff(settings, topics)
+    by_name = {t.name: t for t in topics}
+    missing = [by_name[d.topic] for d in differences if d.what == "missing"]
+    grow = [by_name[d.topic] for d in differences if d.what == "partitions"]
+    change: dict[str, list[ConfigEntry]] = {}
+    for d in differences:
+        if d.what not in ("missing", "partitions"):
+            change.setdefault(d.topic, []).append(ConfigEntry(d.what, d.expected, incremental_operation=AlterConfigOpType.SET))
+    futures = []
+    if missing:
+        new = [
+            NewTopic(t.name, num_partitions=t.partitions, replication_factor=settings.topic_replication, config=t.broker_config())
+            for t in missing
+        ]
+        futures += client.create_topics(new).items()
+    if grow:
+        futures += client.create_partitions([NewPartitions(t.name, t.partitions) for t in grow]).items()
+    if change:
+        entries = [ConfigResource(ConfigResource.Type.TOPIC, n, incremental_configs=e) for n, e in change.items()]
+        futures += [(r.name, f) for r, f in client.incremental_alter_configs(entries).items()]
+    for name, future in futures:
+        try:
+            future.result()
+        except KafkaException as wrong:
+            if wrong.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another process applied at the same time
+                raise TopicError(f"{name}: {wrong.args[0].str()}") from None
+    _wait_for_leaders(client, topics)
+    return differences
+
+
+def _wait_for_leaders(client: AdminClient, topics: Sequence[Topic], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        present = client.list_topics(timeout=10).topics
+        if all(t.name in present and all(p.leader >= 0 for p in present[t.name].partitions.values()) for t in topics):
+            return
+        time.sleep(0.1)
+    raise TopicError("the topics were made, but have no leader yet: is every broker running?")
+
+
+def partition_count(settings: Settings, topic: str) -> int:
+    """Partitions that the topic really has. Raises TopicError when it is absent."""
+    described = AdminClient(base(settings)).list_topics(topic, timeout=15).topics[topic]
+    if described.error is not None or not described.partitions:
+        raise TopicError(f"the topic {topic} does not exist: run `reelworks topics apply`")
+    return len(described.partitions)
+
+
+def low_watermark(settings: Settings, topic: str, partition: int) -> int:
+    """The oldest offset that a partition still has."""
+    place = TopicPartition(topic, partition)
+    spec: dict[TopicPartition, OffsetSpec] = {place: OffsetSpec.earliest()}  # pyright: ignore[reportAssignmentType]
+    futures = AdminClient(base(settings)).list_offsets(spec, request_timeout=15)
+    return int(futures[place].result().offset)
+
+
+def identity(settings: Settings, topics: Sequence[str]) -> str:
+    """Text that changes when the cluster or one of the topics is another, made anew under the same name.
+
+    Raises TopicError when a topic is absent, KafkaException when no broker answers.
+    """
+    client = AdminClient(base(settings))
+    cluster = client.describe_cluster(request_timeout=10).result().cluster_id
+    ids: list[str] = []
+    for name, future in client.describe_topics(TopicCollection(list(topics)), request_timeout=10).items():
+        try:
+            ids.append(f"{name}={future.result().topic_id}")
+        except KafkaException as wrong:
+            if wrong.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise TopicError(f"the topic {name} does not exist: run `reelworks topics apply`") from None
+            raise
+    return " ".join([f"cluster={cluster}", *sorted(ids)])
+
+
+def _normal(value: str) -> str:
+    return ",".join(sorted(value.split(",")))
+
+
+_SILENT = logging.getLogger("reelworks.silent")
+"""While a broker starts, refused connections are expected and not worth a line."""
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False

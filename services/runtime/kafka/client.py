@@ -1,0 +1,77 @@
+"""librdkafka settings that all of our clients share, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from services.runtime.settings import Settings, SettingsError
+
+Config = dict[str, Any]
+
+
+def base(settings: Settings) -> Config:
+    """Where the brokers are and how to sign in. Raises SettingsError when no broker is known."""
+    if not settings.bootstrap_servers:
+        raise SettingsError("KAFKA_BOOTSTRAP_SERVERS is not set: give `host:port`, or run `reelworks up`, which starts an embedded Kafka")
+    return {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "client.id": f"reelworks-{settings.instance_name()}",
+        # A broker that restarts is found again at once, not after the default's ten seconds.
+        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.max.ms": 1000,
+        "retry.backoff.ms": 10,
+        "socket.keepalive.enable": True,
+        "log_level": 3,
+        **_file(settings.kafka_config),
+    }
+
+
+def producer(settings: Settings) -> Config:
+    """Idempotent, acknowledged by all replicas in sync, partitioned as Java's clients partition."""
+    return base(settings) | {
+        "enable.idempotence": True,
+        "acks": "all",
+        "partitioner": "murmur2_random",
+        "linger.ms": 1,
+        "message.max.bytes": 17 * 1024**2,
+        "compression.type": "lz4",
+    }
+
+
+def consumer(settings: Settings, group: str) -> Config:
+    """Offsets are committed by us only. A session of six seconds, see the embedded broker's settings."""
+    config = base(settings) | {
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        # A record that comes is delivered at once; this is how long an empty fetch stands, and so how long a partition
+        # that was assigned or resumed meanwhile waits behind it. Shorter costs the broker CPU for nothing.
+        "fetch.wait.max.ms": 100,
+        "fetch.error.backoff.ms": 50,
+        "max.poll.interval.ms": 60_000,
+        "group.protocol": settings.group_protocol,
+        # Else 64 MiB are queued for each partition.
+        "queued.max.messages.kbytes": 16_384,
+    }
+    if settings.group_protocol == "classic":
+        config |= {"session.timeout.ms": 6000, "heartbeat.interval.ms": 2000, "partition.assignment.strategy": "cooperative-sticky"}
+    return config
+
+
+def reader(settings: Settings) -> Config:
+    """A consumer that assigns partitions itself and belongs to no group; librdkafka wants a group id all the same."""
+    config = consumer(settings, f"reader-{settings.instance_name()}") | {
+        "enable.partition.eof": True,
+        "group.protocol": "classic",
+        "fetch.wait.max.ms": 500,
+    }
+    return {k: v for k, v in config.items() if k not in ("session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy")}
+
+
+def _file(path: str) -> dict[str, str]:
+    if not path:
+        return {}
+    lines = [line.strip() for line in Path(path).read_text().splitlines()]
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#") and "=" in line)

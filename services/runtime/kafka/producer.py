@@ -1,0 +1,106 @@
+"""A producer that acknowledges: a record counts as sent when all replicas in sync have it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import msgspec
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from schemas import envelope, topics
+from services.runtime.kafka import client
+from services.runtime.settings import Settings
+
+
+class BrokerUnavailable(RuntimeError):
+    """The broker did not acknowledge in time. The record may or may not be there: send it again with the same id."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What is sent. `partition` -1: by the key's murmur2 hash, as Java's clients do."""
+
+    topic: str
+    key: str | bytes | None
+    value: bytes | None
+    headers: envelope.Headers = []
+    partition: int = -1
+
+
+TOPIC_OF: dict[str, str] = {
+    name: topic.name
+    for topic in topics.TOPICS
+    for name in topic.carries
+    if name not in ("CancelRequested", "RetryRequested", "TaskReleased")  # these have several homes
+} | {"CancelRequested": topics.REQUESTS, "RetryRequested": topics.REQUESTS}
+
+
+def record(event: msgspec.Struct, key: str, *, source: str, event_id: str | None = None, traceparent: str = "", topic: str = "") -> Record:
+    """The record that carries `event` on its topic, in CloudEvents binary mode."""
+    name = type(event).__name__
+    headers = envelope.headers_for(name, source=source, event_id=event_id, traceparent=traceparent)
+    return Record(topic=topic or TOPIC_OF[name], key=key, value=envelope.encode_value(event), headers=headers)
+
+
+class EventProducer:
+    """Thread-safe. One background thread serves delivery reports.
+
+    `delivery_seconds` bounds how long a record may wait for the broker before it is given up.
+    """
+
+    def __init__(self, settings: Settings, *, delivery_seconds: float = 30.0) -> None:
+        config = client.producer(settings) | {"delivery.timeout.ms": int(delivery_seconds * 1000), "request.timeout.ms": 10_000}
+        self._producer = Producer(config)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="producer-poll", daemon=True)
+        self._thread.start()
+
+    def send(self, record: Record, on_delivery: Callable[[KafkaError | None, Message], None] | None = None) -> Future[int]:
+        """Queue a record. The future answers its offset, or raises BrokerUnavailable."""
+        done: Future[int] = Future()
+
+        def report(error: KafkaError | None, message: Message) -> None:
+            if on_delivery is not None:
+                on_delivery(error, message)
+            if error is None:
+                done.set_result(message.offset() or 0)
+            else:
+                done.set_exception(BrokerUnavailable(f"{record.topic}: {error.str()}"))
+
+        try:
+            self._producer.produce(
+                record.topic, record.value, record.key, partition=record.partition, on_delivery=report, headers=record.headers
+            )
+        except BufferError:
+            done.set_exception(BrokerUnavailable(f"{record.topic}: too many records wait for the broker"))
+        except KafkaException as wrong:  # larger than message.max.bytes, unknown partition
+            done.set_exception(BrokerUnavailable(f"{record.topic}: {wrong.args[0].str()}"))
+        return done
+
+    async def publish(self, record: Record) -> int:
+        """Send and wait for the acknowledgement. Answers the offset; raises BrokerUnavailable."""
+        return await asyncio.wrap_future(self.send(record))
+
+    def reachable(self, seconds: float) -> bool:
+        """Whether a broker answers within `seconds`. Blocks."""
+        try:
+            return bool(self._producer.list_topics(topics.REQUESTS, timeout=seconds).brokers)
+        except KafkaException:
+            return False
+
+    def flush(self, seconds: float) -> int:
+        """Wait until everything is acknowledged or given up. Answers how many records still wait."""
+        return self._producer.flush(seconds)
+
+    def close(self, seconds: float = 10.0) -> None:
+        """Flush and end the thread."""
+        self._producer.flush(seconds)
+        self._closed.set()
+        self._thread.join(seconds)
+        self._producer.close(0)  # else its threads go on looking for the broker for as long as somebody holds this object
+
+    def _serve(self) -> None:
+        while not self._closed.is_set():
+            self._producer.poll(0.05)
