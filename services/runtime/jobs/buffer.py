@@ -1,0 +1,45 @@
+"""Released tasks that were read and wait for a slot. Pure."""
+
+from __future__ import annotations
+
+import heapq
+
+import msgspec
+
+from schemas.events import TaskReleased
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """A task and where its record lies."""
+
+    task: TaskReleased
+    partition: int
+    offset: int
+    traceparent: str = ""
+
+
+class TaskBuffer:
+    """Highest attempt first: a task that was released again is what its job waits for. Then in order of arrival."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, Waiting]] = []
+        self._arrivals = 0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def push(self, waiting: Waiting) -> None:
+        self._arrivals += 1
+        heapq.heappush(self._heap, (-(waiting.task.attempt % 10_000), self._arrivals, waiting))
+
+    def pop(self) -> Waiting:
+        """The next one. Raises IndexError when empty."""
+        return heapq.heappop(self._heap)[2]
+
+    def drop(self, *, partitions: frozenset[int] = frozenset(), job_id: str = "") -> list[Waiting]:
+        """Take out what lies on these partitions or belongs to this job."""
+        gone = [w for _, _, w in self._heap if w.partition in partitions or w.task.job_id == job_id]
+        if gone:
+            self._heap = [e for e in self._heap if not (e[2].partition in partitions or e[2].task.job_id == job_id)]
+            heapq.heapify(self._heap)
+        return gone

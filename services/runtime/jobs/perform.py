@@ -1,0 +1,110 @@
+"""One released task, done: load what it needs, call the handler, store what it answers. Knows nothing of Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import Any
+
+import msgspec
+
+from schemas.events import TaskFinished, TaskReleased
+from services.runtime.jobs import plan as plans
+from services.runtime.jobs.context import TaskContext
+from services.runtime.jobs.failures import Transient
+from services.runtime.jobs.handler import Job, JobHandler, Results, Task
+from services.runtime.jobs.plan import StoredPlan
+from services.runtime.storage.base import ObjectStore, PreconditionFailed
+
+JSON = "application/json"
+PLAN_LIMIT = 64 * 1024**2
+READERS = 16
+"""Results that `finish` reads at once."""
+
+
+class Performer:
+    """Runs tasks of one handler. Plans are cached: a film of hundreds of tasks reads its plan once a process."""
+
+    def __init__(self, handler: JobHandler, *, plans_kept: int = 32) -> None:
+        self._handler = handler
+        self._kept = plans_kept
+        self._plans: OrderedDict[str, StoredPlan] = OrderedDict()
+
+    async def perform(self, task: TaskReleased, ctx: TaskContext, worker: str) -> TaskFinished:
+        """Do it. Raises whatever the handler or the store raises; nothing half-done is visible then."""
+        store = ctx.storage.bucket()
+        done = TaskFinished(job_id=task.job_id, stage=task.stage, number=task.number, attempt=task.attempt, worker=worker)
+        if task.role == "plan":
+            stored, digest = await self._plan(task, ctx, store)
+            return msgspec.structs.replace(done, plan_hash=digest, stages=stored.summary())
+        if task.role == "cleanup":
+            await self._cleanup(task, ctx, store)
+            return done
+        stored = await self._load(task, store)
+        job = Job(job_id=task.job_id, kind=stored.kind, subject=stored.subject, request_type=stored.request_type, request=stored.request)
+        if task.role == "run":
+            stage = stored.stages[task.stage - 1]
+            answer = await self._handler.run(
+                Task(job=job, stage=stage.name, number=task.number, parameters=stage.tasks[task.number], data=stored.data), ctx
+            )
+            body = msgspec.json.encode(answer)
+            await store.put(plans.result_key(task.job_id, task.stage, task.number), body, content_type=JSON)
+            return done
+        results = await self._results(stored, store)
+        finished = await self._handler.finish(job, stored.data, results, ctx)
+        return msgspec.structs.replace(done, outputs=finished.outputs, data=finished.data)
+
+    async def _plan(self, task: TaskReleased, ctx: TaskContext, store: ObjectStore) -> tuple[StoredPlan, str]:
+        job = _job(task)
+        made = await self._handler.plan(job, ctx)
+        stored = StoredPlan(
+            job_id=task.job_id, kind=task.kind, subject=task.subject, request_type=task.request_type, request=task.request,
+            stages=made.stages, data=msgspec.to_builtins(made.data),
+        )  # fmt: skip
+        body = plans.encode(stored)
+        key = plans.plan_key(task.job_id)
+        try:
+            await store.put(key, body, content_type=JSON, if_none_match=True)
+        except PreconditionFailed:
+            # Another attempt planned before and its tasks may be under way: the first plan is the plan.
+            body = await store.read(key, limit=PLAN_LIMIT)
+            stored = plans.decode(body)
+        return stored, plans.digest(body)
+
+    async def _load(self, task: TaskReleased, store: ObjectStore) -> StoredPlan:
+        known = self._plans.get(task.job_id + task.plan_hash)
+        if known is None:
+            body = await store.read(plans.plan_key(task.job_id), limit=PLAN_LIMIT)
+            if plans.digest(body) != task.plan_hash:
+                raise Transient("plan-changed", f"the plan in storage is {plans.digest(body)}, the task belongs to {task.plan_hash}")
+            known = plans.decode(body)
+            self._plans[task.job_id + task.plan_hash] = known
+            if len(self._plans) > self._kept:
+                self._plans.popitem(last=False)
+        return known
+
+    async def _results(self, stored: StoredPlan, store: ObjectStore) -> Results[Any]:
+        limit = asyncio.Semaphore(READERS)
+
+        async def one(stage: int, number: int) -> Any:
+            async with limit:
+                return msgspec.json.decode(await store.read(plans.result_key(stored.job_id, stage, number), limit=PLAN_LIMIT))
+
+        by_stage: dict[str, list[Any]] = {}
+        for index, stage in enumerate(stored.stages, start=1):
+            by_stage[stage.name] = await asyncio.gather(*(one(index, n) for n in range(len(stage.tasks))))
+        return Results(by_stage)
+
+    async def _cleanup(self, task: TaskReleased, ctx: TaskContext, store: ObjectStore) -> None:
+        await self._handler.cleanup(_job(task), ctx)
+        keys = [info.key async for info in store.list(plans.job_prefix(task.job_id))]
+        remaining = await store.delete_many(keys)
+        if remaining:
+            key, reason = next(iter(remaining.items()))
+            raise Transient("cleanup", f"{len(remaining)} objects remain, such as {key}: {reason}")
+
+
+def _job(task: TaskReleased) -> Job:
+    return Job(
+        job_id=task.job_id, kind=task.kind, subject=task.subject, request_type=task.request_type, request=task.request, outcome=task.outcome
+    )

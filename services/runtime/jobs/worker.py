@@ -1,0 +1,271 @@
+"""The worker process: takes tasks from Kafka, runs them in slots, says how they ended. No transactions.
+
+A task's offset is committed when its start is acknowledged. From then on the coordinator holds a lease on it, which the
+heartbeat on media.workers keeps alive; when this process dies, the lease ends and the task is released again. A rebalance
+does nothing to running tasks. Every way out is safe, so everything unexpected ends the process.
+
+Two threads: this file's `consume` owns the consumer; an asyncio loop in the main thread runs the handlers (`slots.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import signal
+import threading
+import time
+
+from schemas import envelope, topics
+from schemas.events import JobCancelled, RunningTask, TaskReleased, TaskStarted, WorkerSeen
+from services.runtime.jobs.buffer import TaskBuffer, Waiting
+from services.runtime.jobs.handler import JobHandler
+from services.runtime.jobs.offsets import OpenOffsets
+from services.runtime.jobs.slots import Running, Slots
+from services.runtime.kafka.group import GroupConsumer
+from services.runtime.kafka.producer import EventProducer, record
+from services.runtime.kafka.reader import LogReader, Received
+from services.runtime.settings import Settings
+from services.runtime.storage.factory import open_storage
+from services.runtime.telemetry import health, metrics
+from services.runtime.telemetry.logging import get_logger
+from services.runtime.version import VERSION
+
+FULL, LOW = 2000, 1000
+"""Buffered tasks at which reading pauses and goes on. Pausing costs about a second a resume, so it is rare."""
+HEARTBEAT_SECONDS = 2.5
+COMMIT_SECONDS = 0.2
+HANG_SECONDS = 30.0
+"""A task that is over its deadline for so long did not let itself be ended: the process ends instead."""
+CANCELLED_KEPT = 10_000
+EXIT_UNDELIVERED, EXIT_HANGING = 71, 70
+log = get_logger(__name__)
+
+
+class Worker:
+    """One process of a service."""
+
+    def __init__(self, handler: JobHandler, settings: Settings) -> None:
+        self.name = f"{handler.service}-{settings.instance_name()}"
+        self.service = handler.service
+        self._settings = settings
+        self._slot_count = settings.slots or getattr(handler, "slots", 0) or settings.slot_count()
+        self._producer = EventProducer(settings, delivery_seconds=120)
+        self._storage = open_storage(settings)
+        self._slots = Slots(handler, settings, self._storage, self._producer, self.name, ended=self._ended)
+        self._buffer = TaskBuffer()
+        self._offsets: dict[int, OpenOffsets] = {}
+        self._acknowledged: queue.SimpleQueue[tuple[Waiting, bool]] = queue.SimpleQueue()
+        self._starting = 0
+        self._cancelled: dict[str, None] = {}
+        self._owned: tuple[int, ...] = ()
+        self._group: GroupConsumer | None = None
+        self._stopping = threading.Event()
+        self._drained = threading.Event()
+        self._last_beat = 0.0
+        self._last_poll = time.monotonic()
+        self._paused = False
+
+    # ── The consumer's thread ─────────────────────────────────────────────────────────────────────────────────────
+
+    def consume(self) -> None:
+        """Until `stop`; then until the slots are empty."""
+        control = LogReader.from_end(self._settings, topics.CONTROL, back_seconds=60)
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self._member(control)
+                except Exception as wrong:
+                    log.warning("the consumer begins again", error=f"{type(wrong).__name__}: {wrong}")
+                    self._stopping.wait(1.0)
+            while not self._drained.is_set():
+                self._beat()
+                self._control(control)
+                self._acknowledge()
+                self._drained.wait(0.05)
+        except BaseException:
+            log.exception("the consumer's thread ended")
+            os._exit(EXIT_HANGING)
+        finally:
+            control.close()
+
+    def _member(self, control: LogReader) -> None:
+        self._beat(force=True)  # the coordinator knows of us before we take anything
+        group = self._group = GroupConsumer(
+            self._settings,
+            group=f"reelworks-{self.service}",
+            topic=topics.tasks(self.service),
+            on_assign=self._assigned,
+            on_revoke=self._revoked,
+        )
+        last_commit = 0.0
+        try:
+            while not self._stopping.is_set():
+                self._last_poll = time.monotonic()
+                for received in group.poll(0.02):
+                    self._buffered(received)
+                self._flow(group)
+                self._acknowledge()
+                self._start()
+                self._control(control)
+                self._beat()
+                self._watch()
+                if time.monotonic() - last_commit >= COMMIT_SECONDS:
+                    last_commit = time.monotonic()
+                    group.commit(self._committable())
+            group.commit_now(self._committable())
+        finally:
+            self._revoked(list(group.owned))
+            group.close()
+            self._group = None
+
+    def _buffered(self, received: Received) -> None:
+        offsets = self._offsets.setdefault(received.partition, OpenOffsets())
+        offsets.open(received.offset)
+        try:
+            sent = envelope.read(received.headers, received.value)
+            task = envelope.decode(sent.data, TaskReleased)
+        except envelope.Unreadable as wrong:
+            # Only the coordinator writes here. What it did not write is no task, and nobody waits for it.
+            log.error("a record that is no task was passed over", partition=received.partition, offset=received.offset, reason=str(wrong))
+            offsets.close(received.offset)
+            return
+        if task.job_id in self._cancelled:
+            offsets.close(received.offset)
+            return
+        self._buffer.push(Waiting(task, received.partition, received.offset, sent.traceparent))
+
+    def _flow(self, group: GroupConsumer) -> None:
+        if not self._paused and len(self._buffer) >= FULL:
+            self._paused = True
+            group.pause(self._owned)
+        elif self._paused and len(self._buffer) <= LOW:
+            self._paused = False
+            group.resume(self._owned)
+        metrics.BUFFERED.labels(self.service).set(len(self._buffer))
+
+    def _start(self) -> None:
+        while len(self._buffer) and self._starting + self._slots.busy < self._slot_count:
+            waiting = self._buffer.pop()
+            task = waiting.task
+            self._starting += 1
+            started = TaskStarted(job_id=task.job_id, stage=task.stage, number=task.number, attempt=task.attempt, worker=self.name)
+            sent = self._producer.send(
+                record(started, task.job_id, source=self.name, traceparent=waiting.traceparent, topic=topics.JOB_EVENTS)
+            )
+            sent.add_done_callback(lambda done, w=waiting: self._acknowledged.put((w, done.exception() is None)))
+
+    def _acknowledge(self) -> None:
+        while not self._acknowledged.empty():
+            waiting, delivered = self._acknowledged.get()
+            if not delivered:
+                _die("a task's start was not acknowledged", EXIT_UNDELIVERED)
+            # Acknowledged is started: it runs, whatever becomes of the commit.
+            self._starting -= 1
+            if (offsets := self._offsets.get(waiting.partition)) is not None:
+                offsets.close(waiting.offset)
+            self._slots.start(waiting)
+
+    def _control(self, control: LogReader) -> None:
+        for received in control.poll(0):
+            try:
+                job_id = envelope.decode(received.value or b"", JobCancelled).job_id
+            except envelope.Unreadable:
+                continue
+            self._cancelled[job_id] = None
+            while len(self._cancelled) > CANCELLED_KEPT:
+                self._cancelled.pop(next(iter(self._cancelled)))
+            for waiting in self._buffer.drop(job_id=job_id):
+                if (offsets := self._offsets.get(waiting.partition)) is not None:
+                    offsets.close(waiting.offset)
+            self._slots.cancel(job_id)
+
+    def _beat(self, *, force: bool = False, bye: bool = False) -> None:
+        now = time.monotonic()
+        if not force and now - self._last_beat < HEARTBEAT_SECONDS:
+            return
+        self._last_beat = now
+        running = tuple(
+            RunningTask(
+                job_id=r.task.job_id, stage=r.task.stage, number=r.task.number, attempt=r.task.attempt,
+                progress=round(r.ctx.fraction, 3), note=r.ctx.note,
+            )
+            for r in self._slots.running()
+        )  # fmt: skip
+        said = WorkerSeen(
+            worker=self.name, service=self.service, slots=0 if self._stopping.is_set() else self._slot_count, partitions=self._owned,
+            running=running, version=VERSION, bye=bye,
+        )  # fmt: skip
+        self._producer.send(record(said, self.name, source=self.name))
+
+    def _watch(self) -> None:
+        for running in self._slots.running():
+            if time.monotonic() > running.deadline + HANG_SECONDS:
+                _die(f"{running.ctx.label} of job {running.task.job_id} did not end at its deadline", EXIT_HANGING)
+
+    def _committable(self) -> dict[int, int]:
+        return {p: o for p, open_offsets in self._offsets.items() if (o := open_offsets.committable()) is not None}
+
+    def _assigned(self, partitions: list[int]) -> None:
+        self._owned = tuple(sorted({*self._owned, *partitions}))
+        if self._paused and self._group is not None:
+            self._group.pause(partitions)
+        self._beat(force=True)
+
+    def _revoked(self, partitions: list[int]) -> None:
+        self._owned = tuple(p for p in self._owned if p not in partitions)
+        self._buffer.drop(partitions=frozenset(partitions))
+        for partition in partitions:
+            self._offsets.pop(partition, None)
+        self._beat(force=True)
+
+    # ── The main thread ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def main(self) -> int:
+        """Run until SIGTERM or SIGINT. Answers the exit code."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        self._slots.begin(loop)
+        metrics.SLOTS.labels(self.service).set(self._slot_count)
+        server = health.start(
+            self._settings,
+            {"consumer": self._alive},
+            ready={"assigned": lambda: "" if self._owned else "no partition yet"},
+            service=self.service,
+        )
+        thread = threading.Thread(target=self.consume, name="consumer", daemon=True)
+        thread.start()
+        log.info("worker runs", name=self.name, slots=self._slot_count)
+        await stop.wait()
+        self._stopping.set()
+        await self._slots.drain(self._settings.drain_seconds)
+        self._drained.set()
+        await asyncio.to_thread(thread.join, 20.0)
+        self._producer.flush(10.0)
+        self._beat(force=True, bye=True)
+        await asyncio.to_thread(self._producer.close, 10.0)
+        await self._storage.close()
+        server.close()
+        log.info("worker ended", name=self.name)
+        return 0
+
+    def _alive(self) -> str:
+        silent = time.monotonic() - self._last_poll
+        return f"the consumer was not polled for {silent:.0f} s" if silent > 30 and not self._stopping.is_set() else ""
+
+    def _ended(self, running: Running) -> None:
+        """A slot is free. Called in the main thread; the consumer's thread looks at the count."""
+        if running.returned:
+            log.info("task handed back", job_id=running.task.job_id, task=running.ctx.label)
+
+
+def _die(why: str, code: int) -> None:
+    log.error("the process ends and is started again", why=why)
+    os._exit(code)
+
+
+def serve(handler: JobHandler, settings: Settings) -> int:
+    """Run a worker of this handler until SIGTERM or SIGINT. Answers the exit code."""
+    return asyncio.run(Worker(handler, settings).main())

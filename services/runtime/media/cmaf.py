@@ -1,0 +1,236 @@
+"""CMAF by hand: the boxes of fragmented MP4, split, counted and put at their place in time. Pure but for `fragments`.
+
+Box layouts are those of ISO/IEC 14496-12 (ISO base media file format) and 14496-15 (AVC).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Iterator
+
+import msgspec
+
+from services.runtime.media.failures import StreamBroken
+
+# A fragment is a few seconds of film. One box larger than this is a fault of whoever wrote it.
+_LARGEST_BOX = 256 * 1024**2
+
+_DURATION, _SIZE, _FLAGS, _COMPOSITION = 0x100, 0x200, 0x400, 0x800
+"""`trun` flags (8.8.8.2): which fields each sample has."""
+_DATA_OFFSET, _FIRST_FLAGS = 0x1, 0x4
+
+
+class NotCmaf(ValueError):
+    """Bytes that are not what ffmpeg writes with our options: a defect, never the user's fault."""
+
+
+class Init(msgspec.Struct, frozen=True):
+    """What an init segment tells."""
+
+    timescale: int
+    codecs: str
+    """RFC 6381."""
+
+
+class Samples(msgspec.Struct, frozen=True):
+    """What a fragment holds."""
+
+    count: int
+    duration: int
+    """In ticks."""
+    earliest: int
+    """Smallest composition offset in ticks; negative where frames are reordered."""
+
+
+async def boxes(stream: asyncio.StreamReader) -> AsyncIterator[tuple[bytes, bytes]]:
+    """Type and whole bytes of each outermost box. A stream that ends inside of one raises StreamBroken."""
+    while True:
+        try:
+            header = await stream.readexactly(8)
+        except asyncio.IncompleteReadError as end:
+            if end.partial:
+                raise StreamBroken("the stream ends inside of a box header") from None
+            return
+        size, kind = int.from_bytes(header[:4], "big"), header[4:]
+        if not 8 <= size <= _LARGEST_BOX:
+            raise NotCmaf(f"a box {kind!r} of {size} bytes")
+        try:
+            yield kind, header + await stream.readexactly(size - 8)
+        except asyncio.IncompleteReadError:
+            raise StreamBroken(f"the stream ends inside of the box {kind!r}") from None
+
+
+async def fragments(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """First the init segment (`ftyp` and `moov`), then each `moof` with its `mdat`, the moment it is whole. `mfra` is left out."""
+    pending = b""
+    async for kind, box in boxes(stream):
+        if kind in (b"ftyp", b"moof", b"styp"):
+            pending += box if kind != b"styp" else b""
+        elif kind in (b"moov", b"mdat"):
+            yield pending + box
+            pending = b""
+
+
+def read_init(data: bytes) -> Init:
+    """Time scale and codec of the one track of an init segment."""
+    mdia = _path(data, b"moov", b"trak", b"mdia")
+    mdhd = _path(mdia, b"mdhd")
+    timescale = int.from_bytes(mdhd[20:24] if mdhd[0] == 1 else mdhd[12:16], "big")
+    stsd = _path(mdia, b"minf", b"stbl", b"stsd")
+    kind, entry = next(_children(stsd[8:]))
+    return Init(timescale, _codecs(kind, entry))
+
+
+def read_samples(fragment: bytes) -> Samples:
+    """Counts and times of a fragment."""
+    traf = _path(fragment, b"moof", b"traf")
+    default = _default_duration(_path(traf, b"tfhd"))
+    count = duration = earliest = 0
+    for kind, body in _children(traf):
+        if kind == b"trun":
+            _, entries = _trun(body, default)
+            count += len(entries)
+            duration += sum(e[0] for e in entries)
+            earliest = min([earliest, *(e[3] for e in entries)])
+    return Samples(count, duration, earliest)
+
+
+def place(fragment: bytes, *, number: int, decode_time: int) -> bytes:
+    """The fragment at another place: its number in `mfhd` and its first decoding time, in ticks, in `tfdt` (version 1)."""
+    placed = bytearray(fragment)
+    mfhd = _find(fragment, b"moof", b"mfhd")
+    struct.pack_into(">I", placed, mfhd + 4, number)
+    tfdt = _find(fragment, b"moof", b"traf", b"tfdt")
+    if fragment[tfdt] != 1:
+        raise NotCmaf("tfdt has no 64-bit time")
+    struct.pack_into(">Q", placed, tfdt + 4, decode_time)
+    return bytes(placed)
+
+
+def decode_time(fragment: bytes) -> int:
+    """What `tfdt` says, in ticks."""
+    tfdt = _find(fragment, b"moof", b"traf", b"tfdt")
+    return struct.unpack_from(">Q" if fragment[tfdt] == 1 else ">I", fragment, tfdt + 4)[0]
+
+
+def shift_composition(fragment: bytes, ticks: int) -> bytes:
+    """The fragment with `ticks` added to each composition offset, all of which must then be 0 or more; `trun` version 0.
+
+    ffmpeg's reader derives one delay for the whole file from the smallest negative offset it has seen so far, which moves
+    when a later fragment has a smaller one. Offsets without a sign leave it nothing to guess.
+    """
+    moof_size = int.from_bytes(fragment[:4], "big")
+    moof = fragment[:moof_size]
+    traf = _path(moof, b"traf", start=8)
+    default = _default_duration(_path(traf, b"tfhd"))
+    rebuilt, grown = [], 0
+    for kind, body in _children(traf):
+        if kind == b"trun":
+            flags, entries = _trun(body, default)
+            if any(e[3] + ticks < 0 for e in entries):
+                raise NotCmaf("frames are reordered further than the encoder was told to")
+            head = body[4:8] + body[8 : 8 + 4 * (bool(flags & _DATA_OFFSET) + bool(flags & _FIRST_FLAGS))]
+            fields = b"".join(
+                (e[0].to_bytes(4, "big") if flags & _DURATION else b"")
+                + (e[1].to_bytes(4, "big") if flags & _SIZE else b"")
+                + (e[2].to_bytes(4, "big") if flags & _FLAGS else b"")
+                + (e[3] + ticks).to_bytes(4, "big")
+                for e in entries
+            )
+            new = (flags | _COMPOSITION).to_bytes(4, "big") + head + fields
+            grown += len(new) - len(body)
+            body = new
+        rebuilt.append(_box(kind, body))
+    if grown:
+        rebuilt = [_moved(box, grown) for box in rebuilt]
+    children = [_box(b"traf", b"".join(rebuilt)) if kind == b"traf" else _box(kind, body) for kind, body in _children(moof[8:])]
+    return _box(b"moof", b"".join(children)) + fragment[moof_size:]
+
+
+def _moved(box: bytes, by: int) -> bytes:
+    """A `trun` whose data begin `by` bytes later, counted from the `moof` (default-base-is-moof)."""
+    if box[4:8] != b"trun" or not int.from_bytes(box[9:12], "big") & _DATA_OFFSET:
+        return box
+    return box[:16] + struct.pack(">i", struct.unpack_from(">i", box, 16)[0] + by) + box[20:]
+
+
+def _trun(body: bytes, default_duration: int) -> tuple[int, list[tuple[int, int, int, int]]]:
+    """Flags, and duration, size, flags and composition offset of each sample."""
+    version, flags = body[0], int.from_bytes(body[1:4], "big")
+    count = int.from_bytes(body[4:8], "big")
+    at = 8 + 4 * (bool(flags & _DATA_OFFSET) + bool(flags & _FIRST_FLAGS))
+    signed = version == 1
+    entries: list[tuple[int, int, int, int]] = []
+    for _ in range(count):
+        values: list[int] = []
+        for flag in (_DURATION, _SIZE, _FLAGS, _COMPOSITION):
+            if flags & flag:
+                values.append(int.from_bytes(body[at : at + 4], "big", signed=signed and flag == _COMPOSITION))
+                at += 4
+            else:
+                values.append(default_duration if flag == _DURATION else 0)
+        entries.append((values[0], values[1], values[2], values[3]))
+    if at > len(body):
+        raise NotCmaf("trun is shorter than its samples")
+    return flags, entries
+
+
+def _default_duration(tfhd: bytes) -> int:
+    """8.8.7.2: the optional fields stand in the order of their flags."""
+    flags = int.from_bytes(tfhd[1:4], "big")
+    at = 8 + 8 * bool(flags & 0x1) + 4 * bool(flags & 0x2)
+    return int.from_bytes(tfhd[at : at + 4], "big") if flags & 0x8 else 0
+
+
+def _codecs(kind: bytes, entry: bytes) -> str:
+    if kind == b"avc1":
+        # A visual sample entry is 78 bytes, then boxes (12.1.3); AVCDecoderConfigurationRecord: version, profile, constraints, level.
+        avcc = _path(entry[78:], b"avcC")
+        return f"avc1.{avcc[1:4].hex()}"
+    if kind == b"mp4a":
+        # AAC-LC is all that we write: object type indication 0x40 (MPEG-4 audio), audio object type 2.
+        return "mp4a.40.2"
+    raise NotCmaf(f"a sample entry {kind!r}")
+
+
+def _box(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body) + 8) + kind + body
+
+
+def _children(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 0
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        if not 8 <= size <= len(data) - at:
+            raise NotCmaf(f"a box of {size} bytes in {len(data) - at}")
+        yield data[at + 4 : at + 8], data[at + 8 : at + size]
+        at += size
+
+
+def _path(data: bytes, *kinds: bytes, start: int = 0) -> bytes:
+    """The body of a box inside of boxes; the first of each kind."""
+    at, end = _span(data, kinds, start)
+    return data[at:end]
+
+
+def _find(data: bytes, *kinds: bytes) -> int:
+    """Where the body of a box inside of boxes begins."""
+    return _span(data, kinds, 0)[0]
+
+
+def _span(data: bytes, kinds: tuple[bytes, ...], start: int) -> tuple[int, int]:
+    end = len(data)
+    for wanted in kinds:
+        at = start
+        while at + 8 <= end:
+            size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+            if not 8 <= size <= end - at:
+                raise NotCmaf(f"a box {kind!r} of {size} bytes in {end - at}")
+            if kind == wanted:
+                start, end = at + 8, at + size
+                break
+            at += size
+        else:
+            raise NotCmaf(f"there is no box {b'/'.join(kinds).decode()}")
+    return start, end

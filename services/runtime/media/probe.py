@@ -1,0 +1,270 @@
+"""What is in a file, by ffprobe: the streams that will be used, as they are to be seen and heard."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import msgspec
+
+from services.runtime.media import frame_rates, sandbox
+from services.runtime.media.failures import BadMedia, MediaTrouble
+from services.runtime.media.process import ProcessFailed, output_of
+
+ACCEPTED = "Accepted are MP4, MOV, MKV, WebM, AVI, MPEG-TS/PS, FLV, WMV, OGG, GIF and the usual audio files, complete."
+
+HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
+"""ITU-R BT.2100: PQ and HLG."""
+
+SEEKABLE = frozenset({"mov", "matroska", "webm", "avi", "mpegts", "mpeg", "asf", "flv", "ogg", "mxf", "nut"})
+"""Containers in which a reader can begin near a time. Others (GIF, whose pictures build on all before) are read from the start."""
+INDEXED = frozenset({"mov", "matroska", "webm", "mxf"})
+"""Those that say where their keyframes are."""
+
+
+class VideoStream(msgspec.Struct, frozen=True, kw_only=True):
+    index: int
+    codec: str
+    width: int
+    height: int
+    """Of the picture as it is to be shown: turned, pixels square."""
+    coded_width: int
+    coded_height: int
+    rate_num: int
+    rate_den: int
+    constant: bool
+    """Whether the source has this frame rate throughout."""
+    start_seconds: float
+    duration_seconds: float
+    """0 when nothing tells it."""
+    frames: int
+    """Estimate of the frames at that rate; 0 when unknown."""
+    exact: bool
+    """Whether `frames` is the container's own count."""
+    own_duration: bool
+    """Whether the duration is this stream's, and not that of the whole file."""
+    rotation: int
+    sample_aspect: str
+    pixel_format: str
+    transfer: str
+    interlaced: bool
+    bit_rate: int
+
+    @property
+    def rate(self) -> Fraction:
+        return Fraction(self.rate_num, self.rate_den)
+
+    @property
+    def hdr(self) -> bool:
+        return self.transfer in HDR_TRANSFERS
+
+
+class AudioStream(msgspec.Struct, frozen=True, kw_only=True):
+    index: int
+    codec: str
+    channels: int
+    sample_rate: int
+    language: str
+    """ISO 639, `und` when not told."""
+    start_seconds: float
+    duration_seconds: float
+    bit_rate: int = 0
+    profile: str = ""
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    container: str
+    seekable: bool
+    indexed: bool
+    duration_seconds: float
+    video: VideoStream | None = None
+    audio: AudioStream | None = None
+
+
+async def probe(ffprobe: str, location: str, *, timeout: float = 60.0, check: Callable[[], None] | None = None) -> Source:
+    """The streams of a path or signed URL.
+
+    Raises BadMedia (`not-a-video`, `no-streams`), or MediaTrouble when the store does not answer.
+    """
+    url = sandbox.as_url(location)
+    argv = [
+        ffprobe, "-v", "error", "-hide_banner",
+        *sandbox.as_arguments(sandbox.reading(url)),
+        # One call for everything, and only the head is read: this stands between an upload and its first picture.
+        "-show_format", "-show_streams", "-of", "json",
+        "-i", url,
+    ]  # fmt: skip
+    try:
+        said, complaints = await output_of(argv, timeout=timeout, check=check)
+    except ProcessFailed as failed:
+        raise refused(failed) from None
+    if "partial file" in complaints:
+        # What ffprobe says of an index that points behind the end.
+        raise _truncated("its index names pictures or sound behind its end")
+    return parse(msgspec.json.decode(said, type=dict[str, Any]))
+
+
+def refused(failed: ProcessFailed) -> BadMedia | MediaTrouble:
+    """Whether the input or the way to it is at fault when ffprobe or ffmpeg gave up."""
+    said = failed.stderr
+    # Paths and addresses are of no use to a person who uploaded something, and an address carries a signature.
+    lines = [re.sub(r"^\[[^\]]*\]\s*", "", re.sub(r"(?:https?|file):\S+", "the input", line)) for line in said.strip().splitlines()]
+    plain = next((line for line in reversed(lines) if not line.startswith(_EPILOGUE)), lines[-1] if lines else "")
+    if failed.status < 0:
+        return MediaTrouble("media-killed", str(failed), "Was there enough memory?")
+    for sign in _TROUBLE:
+        if sign in said:
+            return MediaTrouble("media-read", f"{failed.program} could not read the input: {plain}")
+    if "moov atom not found" in said:
+        return _truncated("its index (the 'moov' box) is missing")
+    if "Decode error rate" in said:
+        return BadMedia(
+            "undecodable", "most of its pictures or its sound cannot be decoded", "Does it play on your machine? Convert it there first."
+        )
+    return BadMedia("not-a-video", f"this is no video or audio that can be read: {plain or failed.program + ' says nothing'}", ACCEPTED)
+
+
+def _truncated(why: str) -> BadMedia:
+    return BadMedia("truncated", f"the file is not complete: {why}", "Upload the whole file again.")
+
+
+_EPILOGUE = ("Error opening input files", "Error opening input file", "Conversion failed", "Error opening output")
+"""Last lines that repeat that something failed."""
+_TROUBLE = (
+    "HTTP error 5", "HTTP error 429", "Server returned 5", "Connection refused", "Connection reset", "Connection timed out", "Network is unreachable",
+    "Operation timed out", "Cannot allocate memory", "No space left on device", "Too many open files", "Name or service not known",
+    "Temporary failure in name resolution", "Resource temporarily unavailable",
+)  # fmt: skip
+
+
+def parse(report: dict[str, Any]) -> Source:
+    """ffprobe's JSON as a Source. Raises BadMedia `no-streams`."""
+    form: dict[str, Any] = report.get("format", {})
+    streams: list[dict[str, Any]] = report.get("streams", [])
+    names = str(form.get("format_name", "")).split(",")
+    whole = _seconds(form.get("duration"))
+    video = max((s for s in streams if _is_film(s)), key=_preference, default=None)
+    # `max` takes the first of equals: the order in the file decides among equals, and nothing else.
+    audio = max((s for s in streams if _is_sound(s)), key=lambda s: _flag(s, "default"), default=None)
+    if video is None and audio is None:
+        kinds = ", ".join(sorted({str(s.get("codec_type", "unknown")) for s in streams})) or "nothing"
+        raise BadMedia("no-streams", f"there is no video and no sound in this file; it holds {kinds}", ACCEPTED)
+    return Source(
+        container=names[0],
+        seekable=bool(SEEKABLE & set(names)),
+        indexed=bool(INDEXED & set(names)),
+        duration_seconds=whole,
+        video=_video(video, names, whole) if video else None,
+        audio=_audio(audio, whole) if audio else None,
+    )
+
+
+def _is_film(stream: dict[str, Any]) -> bool:
+    if stream.get("codec_type") != "video" or stream.get("codec_name", "unknown") in ("unknown", "none"):
+        return False
+    if any(_flag(stream, d) for d in ("attached_pic", "still_image", "timed_thumbnails")):
+        return False
+    return int(stream.get("width", 0)) > 0 and int(stream.get("height", 0)) > 0
+
+
+def _is_sound(stream: dict[str, Any]) -> bool:
+    return (
+        stream.get("codec_type") == "audio"
+        and stream.get("codec_name", "unknown") not in ("unknown", "none")
+        and int(stream.get("channels", 0)) > 0
+        and int(stream.get("sample_rate", 0)) > 0
+    )
+
+
+def _preference(stream: dict[str, Any]) -> tuple[int, int, int]:
+    known = frame_rates.parse(stream.get("avg_frame_rate")) is not None
+    return _flag(stream, "default"), int(stream["width"]) * int(stream["height"]), int(known)
+
+
+def _flag(stream: dict[str, Any], name: str) -> int:
+    return int(stream.get("disposition", {}).get(name, 0))
+
+
+def _video(stream: dict[str, Any], names: list[str], whole: float) -> VideoStream:
+    rate, constant = frame_rates.choose(frame_rates.parse(stream.get("avg_frame_rate")), frame_rates.parse(stream.get("r_frame_rate")))
+    own = _seconds(stream.get("duration")) or _tagged_duration(stream)
+    start = _seconds(stream.get("start_time"))
+    # Some containers know only how long everything is; the film's part of it begins where its first frame does.
+    duration = own or whole
+    counted = int(stream["nb_frames"]) if str(stream.get("nb_frames", "")).isdigit() else 0
+    frames = round(duration * rate)
+    # The count holds when it agrees with duration and rate: a header may also count frames that an edit list hides.
+    exact = constant and counted > 0 and abs(counted - frames) <= 1
+    rotation = _rotation(stream)
+    width, height = _shown(stream, rotation)
+    return VideoStream(
+        index=int(stream["index"]),
+        codec=str(stream["codec_name"]),
+        width=width,
+        height=height,
+        coded_width=int(stream["width"]),
+        coded_height=int(stream["height"]),
+        rate_num=rate.numerator,
+        rate_den=rate.denominator,
+        constant=constant,
+        start_seconds=start,
+        duration_seconds=duration,
+        frames=counted if exact else max(frames, 1) if duration else 0,
+        exact=exact,
+        own_duration=bool(own),
+        rotation=rotation,
+        sample_aspect=str(stream.get("sample_aspect_ratio", "1:1")),
+        pixel_format=str(stream.get("pix_fmt", "")),
+        transfer=str(stream.get("color_transfer", "")),
+        interlaced=stream.get("field_order") in ("tt", "bb", "tb", "bt"),
+        bit_rate=int(stream.get("bit_rate", 0)),
+    )
+
+
+def _audio(stream: dict[str, Any], whole: float) -> AudioStream:
+    language = str(stream.get("tags", {}).get("language", "und")).lower()
+    return AudioStream(
+        index=int(stream["index"]),
+        codec=str(stream["codec_name"]),
+        channels=int(stream["channels"]),
+        sample_rate=int(stream["sample_rate"]),
+        language=language if re.fullmatch(r"[a-z]{2,3}", language) else "und",
+        start_seconds=_seconds(stream.get("start_time")),
+        duration_seconds=_seconds(stream.get("duration")) or whole,
+        bit_rate=int(stream.get("bit_rate", 0)),
+        profile=str(stream.get("profile", "")),
+    )
+
+
+def _rotation(stream: dict[str, Any]) -> int:
+    """Clockwise turn of the picture in degrees, 0, 90, 180 or 270. ffmpeg applies it by itself while decoding."""
+    for data in stream.get("side_data_list", []):
+        if "rotation" in data:
+            return round(-float(data["rotation"]) / 90) * 90 % 360
+    return 0
+
+
+def _shown(stream: dict[str, Any], rotation: int) -> tuple[int, int]:
+    """Width and height with square pixels, turned. Pixel aspects beyond 4:1 are taken for errors of the file."""
+    width, height = int(stream["width"]), int(stream["height"])
+    numerator, _, denominator = str(stream.get("sample_aspect_ratio", "1:1")).partition(":")
+    if numerator.isdigit() and denominator.isdigit() and int(numerator) > 0 and int(denominator) > 0:
+        aspect = Fraction(int(numerator), int(denominator))
+        if Fraction(1, 4) <= aspect <= 4:
+            width = max(1, round(width * aspect))
+    return (height, width) if rotation in (90, 270) else (width, height)
+
+
+def _seconds(text: Any) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _tagged_duration(stream: dict[str, Any]) -> float:
+    """Matroska's statistics tag `DURATION`, `00:00:55.125000000`."""
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", str(stream.get("tags", {}).get("DURATION", "")))
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else 0.0

@@ -1,0 +1,256 @@
+"""The only spawner of media processes.
+
+Each child is the leader of its own process group, is killed with that group when it is cancelled, too slow or abandoned,
+and dies with its parent. No shell is involved. Its command line is logged so that it can be pasted into bash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import fcntl
+import os
+import shlex
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+import structlog
+
+from services.runtime.media.failures import MediaTrouble, StreamBroken
+
+log = structlog.get_logger("media")
+
+Arguments = Callable[[Sequence[int]], Sequence[str]]
+"""Builds the argument vector; it is given the descriptors that the child shall write its outputs to (`pipe:<n>`)."""
+
+_PIPE_BYTES = 1 << 20
+# Linux' usual upper limit for an unprivileged pipe: fewer switches between ffmpeg and us than with 64 KiB.
+_STDERR_LINES = 60
+# Looking more often than this for cancellation and the deadline would cost more than it gains.
+_LOOK_SECONDS = 0.2
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+class ProcessFailed(Exception):
+    """The program ended with another status than 0."""
+
+    def __init__(self, program: str, status: int, stderr: str) -> None:
+        last = stderr.strip().rpartition("\n")[2] or "it said nothing"
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with {status}"
+        super().__init__(f"{program} {how}: {last}")
+        self.program, self.status, self.stderr = program, status, stderr
+
+
+class Running:
+    """A started process: its standard output and its further outputs as streams."""
+
+    def __init__(self, process: asyncio.subprocess.Process, outputs: list[asyncio.StreamReader], program: str) -> None:
+        self._process = process
+        self.outputs = outputs
+        self.program = program
+        self.pid = process.pid
+        self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
+
+    @property
+    def stdout(self) -> asyncio.StreamReader:
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    async def feed(self, data: bytes) -> None:
+        """Write to its standard input; waits while it is full. A program that has gone away is reported by its status, not here."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+
+    def end_input(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    @property
+    def stderr(self) -> str:
+        """The last lines that it said."""
+        return "\n".join(self._stderr)
+
+    async def drain_stderr(self) -> None:
+        """Keep the tail. A reader that stopped would let the child block on a full pipe."""
+        reader = self._process.stderr
+        assert reader is not None
+        rest = b""
+        while chunk := await reader.read(1 << 16):
+            *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
+            rest = rest[-4096:]
+            self._stderr.extend(line.decode("utf-8", "replace")[:500] for line in lines if line.strip())
+        if rest.strip():
+            self._stderr.append(rest.decode("utf-8", "replace")[:500])
+
+    async def wait(self) -> int:
+        return await self._process.wait()
+
+    async def soon_ended(self) -> int | None:
+        """Its status, when it ends within the second that a dying process takes."""
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(self._process.wait(), 1.0)
+        return None
+
+    def kill(self) -> None:
+        """End the whole group."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+
+def pasteable(argv: Sequence[str], descriptors: Sequence[int] = ()) -> str:
+    """The command as bash takes it; outputs through descriptors go to files of that name. Queries of URLs, which carry
+    signatures, are left out."""
+    words = [
+        shlex.quote(word.partition("?")[0] + "?…" if word.startswith(("http://", "https://")) and "?" in word else word) for word in argv
+    ]
+    return " ".join([*words, *(f"{fd}>out-{fd}" for fd in descriptors)])
+
+
+@contextlib.asynccontextmanager
+async def spawn(
+    arguments: Arguments | Sequence[str],
+    *,
+    outputs: int = 0,
+    stdin: bool = False,
+    timeout: float,
+    check: Callable[[], None] | None = None,
+) -> AsyncGenerator[Running]:
+    """Start a program and wait for its end when the block is left.
+
+    `outputs`: number of further pipes. `timeout` in seconds, over its whole life. `check` is called about five times a
+    second; what it raises ends the program and leaves the block. Raises ProcessFailed when the status is not 0,
+    MediaTrouble after `timeout`. However the block is left, no process of the group remains.
+    """
+    pipes = [os.pipe() for _ in range(outputs)]
+    writers = [w for _, w in pipes]
+    argv = list(arguments(writers) if callable(arguments) else arguments)
+    program = os.path.basename(argv[0])
+    started = time.monotonic()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            pass_fds=writers,
+            start_new_session=True,
+            preexec_fn=_die_with_parent(),
+            limit=_PIPE_BYTES,
+        )
+    except BaseException:
+        for reader, writer in pipes:
+            os.close(reader)
+            os.close(writer)
+        raise
+    for writer in writers:
+        os.close(writer)
+    readers = [await _reader(r) for r, _ in pipes]
+    running = Running(process, [r for r, _ in readers], program)
+    log.debug("media process", command=pasteable(argv, writers), child=process.pid)
+    listening = asyncio.create_task(running.drain_stderr())
+    guard = _Guard(running, timeout, check)
+    watching = asyncio.create_task(guard.watch())
+    try:
+        yield running
+        status = await running.wait()
+        await listening
+        if guard.reason is not None:
+            raise guard.reason
+        if status != 0:
+            raise ProcessFailed(program, status, running.stderr)
+    except asyncio.CancelledError:
+        raise
+    except Exception as wrong:
+        # A pipe that broke because the guard killed the program is not the reason: the guard's is.
+        if guard.reason is not None:
+            raise guard.reason from None
+        if isinstance(wrong, StreamBroken) and (status := await running.soon_ended()):
+            raise ProcessFailed(program, status, running.stderr) from None
+        raise
+    finally:
+        running.kill()
+        watching.cancel()
+        for _, transport in readers:
+            transport.close()
+        # Shielded: even a task that is being cancelled must not leave a zombie behind.
+        await asyncio.shield(asyncio.gather(running.wait(), listening, return_exceptions=True))
+        log.debug("media process ended", child=process.pid, status=process.returncode, seconds=round(time.monotonic() - started, 3))
+
+
+async def output_of(
+    argv: Sequence[str], *, timeout: float, check: Callable[[], None] | None = None, limit: int = 32 * 1024**2
+) -> tuple[bytes, str]:
+    """Standard output and the tail of standard error of a program that says little.
+
+    Raises what `spawn` raises; MediaTrouble when it says more than `limit` bytes.
+    """
+    async with spawn(argv, timeout=timeout, check=check) as running:
+        said = bytearray()
+        while chunk := await running.stdout.read(1 << 16):
+            said += chunk
+            if len(said) > limit:
+                raise MediaTrouble("output-too-long", f"{running.program} wrote more than {limit} bytes")
+        await running.wait()
+    return bytes(said), running.stderr
+
+
+class _Guard:
+    """Ends a program on cancellation or after its time."""
+
+    def __init__(self, running: Running, timeout: float, check: Callable[[], None] | None) -> None:
+        self._running, self._timeout, self._check = running, timeout, check
+        self.reason: Exception | None = None
+
+    async def watch(self) -> None:
+        deadline = time.monotonic() + self._timeout
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if time.monotonic() > deadline:
+                self.reason = MediaTrouble(
+                    "too-slow",
+                    f"{self._running.program} was ended after {self._timeout:.0f} s",
+                    "Raise REELWORKS_TASK_TIMEOUT_SECONDS, or give the machine more processors.",
+                )
+            elif self._check is not None:
+                try:
+                    self._check()
+                except Exception as wrong:
+                    self.reason = wrong
+            if self.reason is not None:
+                self._running.kill()
+                return
+
+
+async def _reader(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
+    with contextlib.suppress(OSError, AttributeError):
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    reader = asyncio.StreamReader(limit=_PIPE_BYTES)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
+    )
+    return reader, transport
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """What the child does between fork and exec: ask the kernel to be killed when the parent ends, however that ends.
+
+    Between the fork and the request the parent may have ended already: then its pid is no longer our parent's.
+    """
+    if _libc is None:
+        return None
+    parent, prctl = os.getpid(), _libc.prctl
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask
