@@ -1,0 +1,1 @@
+"""The coordinator: knows every job, decides everything. See README.md."""
