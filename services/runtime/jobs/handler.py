@@ -80,7 +80,7 @@ class JobHandler(Protocol):
         ...
 
     async def run(self, task: Task, ctx: TaskContext) -> Any:
-        """Do one task. What it returns (anything that msgspec can write) is kept for `finish`."""
+        """Do one task. What it returns (anything that msgspec can write) is kept for `finish`; None is not stored."""
         ...
 
     async def finish(self, job: Job, data: Any, results: Results[Any], ctx: TaskContext) -> Finished:

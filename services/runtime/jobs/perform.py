@@ -47,8 +47,9 @@ class Performer:
             answer = await self._handler.run(
                 Task(job=job, stage=stage.name, number=task.number, parameters=stage.tasks[task.number], data=stored.data), ctx
             )
-            body = msgspec.json.encode(answer)
-            await store.put(plans.result_key(task.job_id, task.stage, task.number), body, content_type=JSON)
+            if answer is not None:
+                body = msgspec.json.encode(answer)
+                await store.put(plans.result_key(task.job_id, task.stage, task.number), body, content_type=JSON)
             return done
         results = await self._results(stored, store)
         finished = await self._handler.finish(job, stored.data, results, ctx)
@@ -85,8 +86,11 @@ class Performer:
 
     async def _results(self, stored: StoredPlan, store: ObjectStore) -> Results[Any]:
         limit = asyncio.Semaphore(READERS)
+        there = {info.key async for info in store.list(plans.job_prefix(stored.job_id) + "results/")}
 
         async def one(stage: int, number: int) -> Any:
+            if plans.result_key(stored.job_id, stage, number) not in there:
+                return None  # the task answered nothing
             async with limit:
                 return msgspec.json.decode(await store.read(plans.result_key(stored.job_id, stage, number), limit=PLAN_LIMIT))
 

@@ -16,6 +16,8 @@ import signal
 import threading
 import time
 
+import uvloop
+
 from schemas import envelope, topics
 from schemas.events import JobCancelled, RunningTask, TaskReleased, TaskStarted, WorkerSeen
 from services.runtime.jobs.buffer import TaskBuffer, Waiting
@@ -34,6 +36,8 @@ from services.runtime.version import VERSION
 FULL, LOW = 2000, 1000
 """Buffered tasks at which reading pauses and goes on. Pausing costs about a second a resume, so it is rare."""
 HEARTBEAT_SECONDS = 2.5
+LINGER_MS = 3
+"""Starts and ends of short tasks travel together; a few milliseconds are nothing to a task of half a minute."""
 COMMIT_SECONDS = 0.2
 HANG_SECONDS = 30.0
 """A task that is over its deadline for so long did not let itself be ended: the process ends instead."""
@@ -50,7 +54,7 @@ class Worker:
         self.service = handler.service
         self._settings = settings
         self._slot_count = settings.slots or getattr(handler, "slots", 0) or settings.slot_count()
-        self._producer = EventProducer(settings, delivery_seconds=120)
+        self._producer = EventProducer(settings, delivery_seconds=120, linger_ms=LINGER_MS)
         self._storage = open_storage(settings)
         self._slots = Slots(handler, settings, self._storage, self._producer, self.name, ended=self._ended)
         self._buffer = TaskBuffer()
@@ -268,4 +272,4 @@ def _die(why: str, code: int) -> None:
 
 def serve(handler: JobHandler, settings: Settings) -> int:
     """Run a worker of this handler until SIGTERM or SIGINT. Answers the exit code."""
-    return asyncio.run(Worker(handler, settings).main())
+    return uvloop.run(Worker(handler, settings).main())

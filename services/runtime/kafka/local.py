@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 
 from services.runtime.children import dies_with_parent, end, free_port
+from services.runtime.kafka import training
 from services.runtime.kafka.admin import answers
 
 VERSION = "4.3.1"
@@ -30,6 +31,8 @@ COORDINATES = f"org.apache.kafka:kafka_2.13:{VERSION}"
 START_SECONDS = 90.0
 """Two to four seconds are usual; a busy machine with a long log to check takes longer."""
 STOP_SECONDS = 20.0
+TRAINING_SECONDS = 120.0
+"""For the JVM to write its start-up cache; five to twenty are usual."""
 WAY_AROUND = "Set KAFKA_BOOTSTRAP_SERVERS to a Kafka that is there already, and nothing needs to be downloaded."
 
 PROPERTIES = """\
@@ -135,10 +138,11 @@ def install(cache: Path) -> Path:
 class EmbeddedKafka:
     """One broker, on loopback, as a child process that cannot outlive this one."""
 
-    def __init__(self, data: Path, *, cache: Path, port: int = 0) -> None:
+    def __init__(self, data: Path, *, cache: Path, port: int = 0, jvm_options: tuple[str, ...] = ()) -> None:
         self.data = data
         self.cache = cache
         self.port = port
+        self._jvm_options = jvm_options
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -155,6 +159,7 @@ class EmbeddedKafka:
     def start(self) -> EmbeddedKafka:
         """Start and wait until it answers. Raises KafkaUnavailable with the end of its log."""
         runtime, libs = java(), install(self.cache)
+        self._jvm_options = self._jvm_options or tuple(training.options(runtime, libs, self._train))
         self.data.mkdir(parents=True, exist_ok=True)
         remembered = self.data / "port"
         port = self.port or (int(remembered.read_text()) if remembered.exists() else free_port())
@@ -171,7 +176,7 @@ class EmbeddedKafka:
         logs, properties = self.data / "logs", self.data / "server.properties"
         properties.write_text(PROPERTIES.format(port=port, controller_port=free_port(), logs=logs))
         (self.data / "log4j2.xml").write_text(LOGGING)
-        base = [runtime, "-Xms64m", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
+        base = [runtime, "-Xms64m", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
                 f"-Dlog4j2.configurationFile={self.data / 'log4j2.xml'}", "-cp", f"{libs}/*"]  # fmt: skip
         with (self.data / "broker.log").open("ab") as log:
             if not (logs / "meta.properties").exists():
@@ -180,7 +185,7 @@ class EmbeddedKafka:
                     [*base, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)], stdout=log, stderr=log, check=True
                 )
             self._process = subprocess.Popen(
-                [*base, "kafka.Kafka", str(properties)],
+                [base[0], *(self._jvm_options or ("-Xshare:auto",)), *base[1:], "kafka.Kafka", str(properties)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -193,6 +198,15 @@ class EmbeddedKafka:
                 return True
         self.stop()
         return False
+
+    def _train(self, data: Path, option: str) -> None:
+        """A broker that starts, does what ours do, and ends: for training.py. Its JVM writes the cache when it ends."""
+        broker = EmbeddedKafka(data, cache=self.cache, jvm_options=(option,)).start()
+        try:
+            training.exercise(broker.bootstrap_servers)
+        finally:
+            if broker._process is not None:
+                end(broker._process, grace_seconds=TRAINING_SECONDS)
 
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None

@@ -47,11 +47,16 @@ def record(event: msgspec.Struct, key: str, *, source: str, event_id: str | None
 class EventProducer:
     """Thread-safe. One background thread serves delivery reports.
 
-    `delivery_seconds` bounds how long a record may wait for the broker before it is given up.
+    `delivery_seconds` bounds how long a record may wait for the broker before it is given up, `linger_ms` how long one
+    waits for others to travel with it.
     """
 
-    def __init__(self, settings: Settings, *, delivery_seconds: float = 30.0) -> None:
-        config = client.producer(settings) | {"delivery.timeout.ms": int(delivery_seconds * 1000), "request.timeout.ms": 10_000}
+    def __init__(self, settings: Settings, *, delivery_seconds: float = 30.0, linger_ms: int = 1) -> None:
+        config = client.producer(settings) | {
+            "delivery.timeout.ms": int(delivery_seconds * 1000),
+            "request.timeout.ms": 10_000,
+            "linger.ms": linger_ms,
+        }
         self._producer = Producer(config)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="producer-poll", daemon=True)
@@ -60,6 +65,8 @@ class EventProducer:
     def send(self, record: Record, on_delivery: Callable[[KafkaError | None, Message], None] | None = None) -> Future[int]:
         """Queue a record. The future answers its offset, or raises BrokerUnavailable."""
         done: Future[int] = Future()
+        # From here on nobody can cancel it: a waiter that was cancelled must not break the thread that reports.
+        done.set_running_or_notify_cancel()
 
         def report(error: KafkaError | None, message: Message) -> None:
             if on_delivery is not None:
@@ -99,7 +106,8 @@ class EventProducer:
         self._producer.flush(seconds)
         self._closed.set()
         self._thread.join(seconds)
-        self._producer.close(0)  # else its threads go on looking for the broker for as long as somebody holds this object
+        self._producer.purge()  # what was not acknowledged in time
+        self._producer.close()  # else its threads go on looking for the broker for as long as somebody holds this object
 
     def _serve(self) -> None:
         while not self._closed.is_set():

@@ -25,7 +25,8 @@ Origin = Literal["settings", "PATH", "wheel"]
 # What encode.py uses. A build without one of these fails in the middle of a film instead of here.
 ENCODERS = ("libx264", "aac", "mjpeg")
 FILTERS = (
-    "aresample", "atrim", "bwdif", "colorchannelmixer", "format", "fps", "overlay", "scale", "setpts", "setsar", "split", "tonemap", "zscale",
+    "aresample", "atrim", "bwdif", "colorchannelmixer", "format", "fps", "overlay", "scale", "setpts", "setsar", "split",
+    "tonemap", "zscale",
 )  # fmt: skip
 DEMUXERS = ("mov", "matroska", "mpegts", "avi", "png_pipe", "jpeg_pipe")
 

@@ -12,6 +12,8 @@ HIGHEST = Fraction(60)
 """Apple HLS Authoring Specification 1.10: 60 fps and below. Faster sources are halved until they fit."""
 DEFAULT = Fraction(25)
 """For a source that tells nothing at all."""
+# Above this a lone number is the clock of the container, not a rate of pictures.
+_CLOCK = 240
 # 23.976 and 24 differ by 0.1 %: what is to be told apart must be nearer than half of that.
 _SAME = Fraction(5, 10_000)
 
@@ -37,7 +39,7 @@ def choose(average: Fraction | None, real: Fraction | None) -> tuple[Fraction, b
     if average is None or real is None:
         rate = average or real
         assert rate is not None
-        return (_snap(_fit(rate)), rate <= HIGHEST) if rate <= 1000 else (DEFAULT, False)
+        return (_snap(_fit(rate)), rate <= HIGHEST) if rate <= _CLOCK else (DEFAULT, False)
     if abs(real / average - 1) < Fraction(1, 100):
         # Within a hundredth: the average of a constant rate, blurred by how the duration was rounded.
         return _snap(_fit(real)), real <= HIGHEST

@@ -133,7 +133,8 @@ def _truncated(why: str) -> BadMedia:
 _EPILOGUE = ("Error opening input files", "Error opening input file", "Conversion failed", "Error opening output")
 """Last lines that repeat that something failed."""
 _TROUBLE = (
-    "HTTP error 5", "HTTP error 429", "Server returned 5", "Connection refused", "Connection reset", "Connection timed out", "Network is unreachable",
+    "HTTP error 5", "HTTP error 429", "Server returned 5", "Connection refused", "Connection reset", "Connection timed out",
+    "Network is unreachable",
     "Operation timed out", "Cannot allocate memory", "No space left on device", "Too many open files", "Name or service not known",
     "Temporary failure in name resolution", "Resource temporarily unavailable",
 )  # fmt: skip

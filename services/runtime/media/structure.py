@@ -12,6 +12,10 @@ import msgspec
 Read = Callable[[int, int], Awaitable[bytes]]
 """The bytes [start, end) of the input; fewer at its end."""
 
+_TYPES = frozenset(
+    "ftyp moov mdat moof mfra free skip wide udta uuid meta sidx ssix styp pdin emsg prft pnot PICT junk".split()  # noqa: SIM905
+)
+"""What may stand outermost (ISO/IEC 14496-12 table 1, and QuickTime's)."""
 # A fragmented film has a box every few seconds: looking at more than the first hundred would mean a request each.
 _MOST_BOXES = 100
 _HEADER = 16
@@ -57,7 +61,7 @@ async def _mp4(read: Read, size: int) -> str:
             break
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
-        if length < 8 or not kind.isprintable():
+        if length < 8 or kind not in _TYPES:
             # Not a box: rubbish behind the last one, which readers pass over.
             break
         types.add(kind)

@@ -30,9 +30,8 @@ def check_order(key: str, parts: Sequence[Part]) -> None:
 def check_size(key: str, announced: int | None, arrived: int) -> None:
     """Raises StorageError when a body is not as long as was announced."""
     if announced is not None and arrived != announced:
-        raise StorageError(
-            f"{key!r} was not stored: {'more' if arrived > announced else f'{arrived} bytes'} arrived, {announced} were announced"
-        )
+        came = "more" if arrived > announced else f"{arrived} bytes"
+        raise StorageError(f"{key!r} was not stored: {came} arrived, {announced} were announced")
 
 
 def part_size(number: int, size: int | None) -> int:

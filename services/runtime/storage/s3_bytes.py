@@ -6,7 +6,7 @@ import asyncio
 import io
 import random
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from types import SimpleNamespace
 
 import aiohttp
@@ -73,7 +73,7 @@ class S3Bytes:
 
     async def receive(
         self, url: str, *, bucket: str, key: str, role: str, start: int, end: int | None, if_match: str
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes]:
         """The bytes [start, end) of an object. A connection that breaks is taken up where it broke, at the same ETag."""
         position, limit, etag, failures = start, end, if_match, 0
         while True:

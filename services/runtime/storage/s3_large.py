@@ -62,7 +62,7 @@ async def put_stream(
     except BaseException:
         if sending is not None:
             sending.cancel()
-            await asyncio.wait([sending])
+            await asyncio.gather(sending, return_exceptions=True)
         if upload is not None:
             # Also when this task is cancelled: the parts would be paid for until somebody sweeps.
             await asyncio.shield(asyncio.ensure_future(_abandon(store, upload)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from contextlib import aclosing
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -89,8 +90,9 @@ class S3Store:
                 url, bucket=self.bucket, key=key, role=self._connection.role, start=start, end=end, if_match=if_match
             )
             try:
-                async for chunk in chunks:
-                    yield chunk
+                async with aclosing(chunks):
+                    async for chunk in chunks:
+                        yield chunk
                 return
             except BeyondEnd:
                 pass

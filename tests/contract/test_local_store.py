@@ -1,0 +1,174 @@
+"""A folder is an object store; and what only a folder must mind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.runtime.storage.base import NotFound, PreconditionFailed, Refused
+from services.runtime.storage.factory import open_storage
+from services.runtime.storage.local import LocalStore
+from tests.contract.client import stranger
+from tests.contract.object_store import Fetch, ObjectStoreContract
+from tests.servers.media import media_server
+from tests.servers.s3 import S3Server
+
+SECRET = b"a secret of the tests, 32 bytes."
+
+
+class TestLocalStore(ObjectStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> LocalStore:
+        (tmp_path / "media").mkdir()
+        return LocalStore(tmp_path / "media", signing_key=SECRET)
+
+    @pytest.fixture
+    def other(self, tmp_path: Path) -> LocalStore:
+        (tmp_path / "archive").mkdir()
+        return LocalStore(tmp_path / "archive", signing_key=SECRET)
+
+    @pytest.fixture
+    async def fetch(self, store: LocalStore) -> AsyncIterator[Fetch]:
+        async with media_server(store, SECRET) as base, stranger(base) as fetch:
+            yield fetch
+
+    # What only a folder must mind
+
+    async def test_a_link_leads_nowhere(self, store: LocalStore, tmp_path: Path) -> None:
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (outside / "secret").write_bytes(b"secret")
+        (store.root / "link").symlink_to(outside)
+        (store.root / "file").symlink_to(outside / "secret")
+        for key in ("link/secret", "file"):
+            for call in (store.head(key), store.read(key), store.source_for(key), store.copy(store, key, "copy")):
+                with pytest.raises(Refused, match="symbolic link"):
+                    await call
+        with pytest.raises(Refused, match="symbolic link"):
+            await store.put("link/new", b"x")
+        assert [info.key async for info in store.list()] == []
+        # A link in an object's own place is replaced, not followed.
+        await store.put("file", b"mine")
+        assert (await store.read("file"), (outside / "secret").read_bytes()) == (b"mine", b"secret")
+        await store.delete("link")
+        assert sorted(path.name for path in outside.iterdir()) == ["secret"]
+
+    async def test_pipes_and_folders_are_no_objects(self, store: LocalStore) -> None:
+        os.mkfifo(store.root / "pipe")
+        (store.root / "folder").mkdir()
+        for key in ("pipe", "folder"):
+            with pytest.raises(NotFound):
+                await store.read(key)
+        await store.delete("folder")
+        assert (store.root / "folder").is_dir()
+
+    async def test_an_object_and_objects_below_it_cannot_be_side_by_side(self, store: LocalStore) -> None:
+        await store.put("a", b"x")
+        for condition in (False, True):
+            with pytest.raises(Refused, match="side by side"):
+                await store.put("a/b", b"x", if_none_match=condition)
+        await store.put("c/d", b"x")
+        for condition in (False, True):
+            with pytest.raises(Refused, match="side by side"):
+                await store.put("c", b"x", if_none_match=condition)
+        with pytest.raises(NotFound):
+            await store.read("a/b")
+        assert [info.key async for info in store.list()] == ["a", "c/d"]
+
+    async def test_a_segment_has_at_most_255_bytes(self, store: LocalStore) -> None:
+        await store.put("é" * 127 + "/x", b"x")
+        with pytest.raises(Refused, match="at most 255 between two slashes"):
+            await store.put("é" * 128, b"x")
+
+    async def test_unfinished_files_are_hidden_and_swept(self, store: LocalStore) -> None:
+        await store.put("a", b"x")
+        hidden = store.root / ".reelworks"
+        (hidden / "tmp" / "stale").write_bytes(b"of a process that was killed")
+        assert [info.key async for info in store.list()] == ["a"]
+        assert [info.key async for info in store.list(".")] == []
+        for key in (".reelworks/tmp/stale", ".reelworks"):
+            with pytest.raises(Refused, match="unfinished"):
+                await store.read(key)
+        assert await store.sweep(older_than_seconds=3600) == 0
+        os.utime(hidden / "tmp" / "stale", (0, 0))
+        assert await store.sweep(older_than_seconds=3600) == 1
+        assert list((hidden / "tmp").iterdir()) == []
+
+    async def test_nothing_temporary_is_left(self, store: LocalStore) -> None:
+        await store.put("a", b"x")
+        with pytest.raises(PreconditionFailed):
+            await store.put("a", b"x", if_none_match=True)
+        upload = await store.begin_upload("b")
+        part = await store.upload_part(upload, 1, b"x")
+        await store.complete_upload(upload, [part])
+        assert [list((store.root / ".reelworks" / name).iterdir()) for name in ("tmp", "uploads")] == [[], []]
+
+    async def test_files_of_other_programs_are_objects(self, store: LocalStore) -> None:
+        (store.root / "Family").mkdir()
+        (store.root / "Family" / "film.mov").write_bytes(b"film")
+        (store.root / os.fsdecode(b"no text \xff")).write_bytes(b"x")
+        assert [info.key async for info in store.list()] == ["Family/film.mov"]
+        before = await store.head("Family/film.mov")
+        assert (before.size, before.content_type) == (4, "video/quicktime")
+        (store.root / "Family" / "film.mov").write_bytes(b"longer film")
+        assert (await store.head("Family/film.mov")).etag != before.etag
+
+    async def test_an_etag_holds_over_restarts_and_never_returns(self, store: LocalStore) -> None:
+        etags = [(await store.put("a", b"same")).etag for _ in range(50)]
+        assert len(set(etags)) == 50
+        again = LocalStore(store.root, signing_key=SECRET)
+        assert (await again.head("a")).etag == etags[-1]
+
+    async def test_a_folder_that_is_gone_is_said_so(self, store: LocalStore) -> None:
+        store.root.rmdir()
+        with pytest.raises(NotFound, match="there is no folder"):
+            await store.put("a", b"x")
+
+    async def test_only_folders_are_copied_from(self, store: LocalStore, tmp_path: Path, s3_server: S3Server) -> None:
+        remote = open_storage(s3_server.settings("some-bucket"))
+        with pytest.raises(Refused, match="is not a folder"):
+            await store.copy(remote.bucket(), "a", "b")
+        with pytest.raises(Refused, match="not at the same store"):
+            await remote.bucket().copy(store, "a", "b")
+        await remote.close()
+
+    async def test_writers_and_removers_of_one_folder_do_not_disturb_each_other(self, store: LocalStore) -> None:
+        async def churn(name: str) -> None:
+            for n in range(40):
+                await store.put(f"deep/er/{name}", str(n).encode())
+                await store.delete(f"deep/er/{name}")
+
+        await asyncio.gather(*(churn(str(n)) for n in range(6)))
+        assert [info.key async for info in store.list()] == []
+        assert not (store.root / "deep").exists()
+
+    def test_of_racing_processes_one_wins_and_nothing_is_torn(self, store: LocalStore) -> None:
+        program = (
+            "import asyncio, sys\nfrom pathlib import Path\n"
+            "from services.runtime.storage.base import PreconditionFailed\nfrom services.runtime.storage.local import LocalStore\n"
+            "async def main(root, mark):\n"
+            "    store = LocalStore(Path(root), signing_key=b'')\n    sys.stdin.readline()\n    won = 0\n"
+            "    for n in range(30):\n"
+            "        try: await store.put(f'once/{n}', mark.encode(), if_none_match=True); won += 1\n"
+            "        except PreconditionFailed: pass\n"
+            "        await store.put('shared', mark.encode() * 200_000)\n"
+            "    print(won)\n"
+            "asyncio.run(main(*sys.argv[1:]))\n"
+        )
+        racers = [
+            subprocess.Popen([sys.executable, "-c", program, store.root, mark], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for mark in "abc"
+        ]
+        for racer in racers:
+            assert racer.stdin is not None
+            racer.stdin.write("go\n")
+            racer.stdin.flush()
+        won = [int(racer.communicate(timeout=60)[0]) for racer in racers]
+        shared = (store.root / "shared").read_bytes()
+        assert (sum(won), len(shared), len(set(shared))) == (30, 200_000, 1)
