@@ -21,6 +21,7 @@ from schemas.events import (
     AttemptNote,
     CancelRequested,
     ErrorInfo,
+    FailureClass,
     FailureCount,
     JobRequested,
     JobStatus,
@@ -295,9 +296,7 @@ def _failed(
     if not _current(job, stage) or _outstanding(job, number, attempt) is None:
         return
     _forget(job, number)
-    counted = 1 + sum(f.count for f in job.failures if f.number == number and f.failure_class == error.failure_class)
-    job.failures = [f for f in job.failures if not (f.number == number and f.failure_class == error.failure_class)]
-    job.failures = [*job.failures, FailureCount(number, error.failure_class, counted)]
+    counted = _add_failure(job, number, error.failure_class)
     rules = policy.of(job.kind)
     exhausted = counted >= rules.limit(error.failure_class)
     if stage == CLEANUP_STAGE:
@@ -405,6 +404,17 @@ def _state_of_stage(job: JobStatus) -> State:
     if job.stage == 0:
         return "planning"
     return "finishing" if job.stage == len(job.stages) - 1 else "running"
+
+
+def _count(job: JobStatus, number: int, failure_class: FailureClass) -> int:
+    return sum(f.count for f in job.failures if f.number == number and f.failure_class == failure_class)
+
+
+def _add_failure(job: JobStatus, number: int, failure_class: FailureClass) -> int:
+    counted = 1 + _count(job, number, failure_class)
+    others = [f for f in job.failures if not (f.number == number and f.failure_class == failure_class)]
+    job.failures = [*others, FailureCount(number, failure_class, counted)]
+    return counted
 
 
 def _outstanding(job: JobStatus, number: int, attempt: int) -> Outstanding | None:

@@ -38,7 +38,8 @@ FULL, LOW = 2000, 1000
 HEARTBEAT_SECONDS = 2.5
 LINGER_MS = 3
 """Starts and ends of short tasks travel together; a few milliseconds are nothing to a task of half a minute."""
-COMMIT_SECONDS = 0.2
+COMMIT_SECONDS = 1.0
+"""A task whose commit is not answered for so long is begun all the same."""
 HANG_SECONDS = 30.0
 """A task that is over its deadline for so long did not let itself be ended: the process ends instead."""
 CANCELLED_KEPT = 10_000
@@ -60,6 +61,11 @@ class Worker:
         self._buffer = TaskBuffer()
         self._offsets: dict[int, OpenOffsets] = {}
         self._acknowledged: queue.SimpleQueue[tuple[Waiting, bool]] = queue.SimpleQueue()
+        self._started: list[Waiting] = []
+        """Start acknowledged, commit to be asked for."""
+        self._committing: list[Waiting] = []
+        """Commit asked for."""
+        self._commit_until = 0.0
         self._starting = 0
         self._cancelled: dict[str, None] = {}
         self._owned: tuple[int, ...] = ()
@@ -86,6 +92,8 @@ class Worker:
                 self._beat()
                 self._control(control)
                 self._acknowledge()
+                self._committing, self._started = [*self._committing, *self._started], []
+                self._begin()
                 self._drained.wait(0.05)
         except BaseException:
             log.exception("the consumer's thread ended")
@@ -101,8 +109,8 @@ class Worker:
             topic=topics.tasks(self.service),
             on_assign=self._assigned,
             on_revoke=self._revoked,
+            on_commit=self._begin,
         )
-        last_commit = 0.0
         try:
             while not self._stopping.is_set():
                 self._last_poll = time.monotonic()
@@ -114,14 +122,13 @@ class Worker:
                 self._control(control)
                 self._beat()
                 self._watch()
-                if time.monotonic() - last_commit >= COMMIT_SECONDS:
-                    last_commit = time.monotonic()
-                    group.commit(self._committable())
+                self._commit(group)
             group.commit_now(self._committable())
         finally:
             self._revoked(list(group.owned))
             group.close()
             self._group = None
+            self._begin()
 
     def _buffered(self, received: Received) -> None:
         offsets = self._offsets.setdefault(received.partition, OpenOffsets())
@@ -164,10 +171,29 @@ class Worker:
             waiting, delivered = self._acknowledged.get()
             if not delivered:
                 _die("a task's start was not acknowledged", EXIT_UNDELIVERED)
-            # Acknowledged is started: it runs, whatever becomes of the commit.
-            self._starting -= 1
             if (offsets := self._offsets.get(waiting.partition)) is not None:
                 offsets.close(waiting.offset)
+            self._started.append(waiting)
+
+    def _commit(self, group: GroupConsumer) -> None:
+        # A task begins when the commit of its offset was answered: one that ends this process at once would else be read
+        # again by the next owner, as the same attempt, for ever. Whatever the answer is, it begins: the coordinator
+        # counts it as ours.
+        if self._committing:
+            if time.monotonic() > self._commit_until:
+                self._begin()
+            return
+        if group.commit(self._committable()):
+            self._committing, self._started = self._started, []
+            self._commit_until = time.monotonic() + COMMIT_SECONDS
+        elif self._started:
+            self._committing, self._started = self._started, []
+            self._begin()
+
+    def _begin(self) -> None:
+        begun, self._committing = self._committing, []
+        for waiting in begun:
+            self._starting -= 1
             self._slots.start(waiting)
 
     def _control(self, control: LogReader) -> None:

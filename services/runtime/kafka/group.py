@@ -17,16 +17,28 @@ class GroupConsumer:
     """Member of `group` on one topic.
 
     `on_assign` and `on_revoke` (also for partitions that were lost) run inside `poll`, in the same thread.
+    `on_commit` runs there, too, when a commit was answered, well or not.
     `paused`: newly assigned partitions deliver nothing before `seek_and_resume`.
     """
 
     def __init__(
-        self, settings: Settings, *, group: str, topic: str, on_assign: Partitions, on_revoke: Partitions, paused: bool = False
+        self,
+        settings: Settings,
+        *,
+        group: str,
+        topic: str,
+        on_assign: Partitions,
+        on_revoke: Partitions,
+        on_commit: Callable[[], None] | None = None,
+        paused: bool = False,
     ) -> None:
         self.topic = topic
         self.owned: set[int] = set()
         self._on_assign, self._on_revoke, self._start_paused = on_assign, on_revoke, paused
-        self._consumer = Consumer(client.consumer(settings, group) | {"isolation.level": "read_committed"})
+        config = client.consumer(settings, group) | {"isolation.level": "read_committed"}
+        if on_commit is not None:
+            config["on_commit"] = lambda _error, _places: on_commit()
+        self._consumer = Consumer(config)
         self._consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
 
     def poll(self, seconds: float, most: int = 499) -> list[Received]:
@@ -59,15 +71,18 @@ class GroupConsumer:
     def resume(self, partitions: Iterable[int]) -> None:
         self._consumer.resume([TopicPartition(self.topic, p) for p in partitions if p in self.owned])
 
-    def commit(self, offsets: Mapping[int, int]) -> None:
-        """Ask for a commit, without waiting. A lost commit is repeated by the next."""
+    def commit(self, offsets: Mapping[int, int]) -> bool:
+        """Ask for a commit, without waiting. A lost commit is repeated by the next. Answers whether one was sent."""
         places = [TopicPartition(self.topic, p, o) for p, o in offsets.items() if p in self.owned and o >= 0]
-        if places:
-            try:
-                self._consumer.commit(offsets=places, asynchronous=True)
-            except KafkaException as wrong:
-                if wrong.args[0].fatal():
-                    raise
+        if not places:
+            return False
+        try:
+            self._consumer.commit(offsets=places, asynchronous=True)
+        except KafkaException as wrong:
+            if wrong.args[0].fatal():
+                raise
+            return False
+        return True
 
     def commit_now(self, offsets: Mapping[int, int]) -> None:
         """Commit and wait. Raises KafkaException when it was not possible."""

@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from services.runtime.kafka import client
 from services.runtime.kafka.producer import Record
-from services.runtime.kafka.reader import Received, received
+from services.runtime.kafka.reader import Received, received, watermarks
 from services.runtime.settings import Settings
 
 TRANSACTION_TIMEOUT_MS = 60_000
@@ -81,7 +81,7 @@ class PartitionLog:
         consumer = Consumer(config)
         try:
             place = TopicPartition(self._topic, self._partition)
-            low, high = consumer.get_watermark_offsets(place, timeout=CALL_SECONDS)
+            low, high = watermarks(consumer, place, seconds=CALL_SECONDS)
             consumer.assign([TopicPartition(self._topic, self._partition, low)])
             deadline = time.monotonic() + 60.0
             while True:

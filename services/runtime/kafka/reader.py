@@ -41,6 +41,21 @@ def received(message: Message) -> Received:
     )
 
 
+def watermarks(consumer: Consumer, place: TopicPartition, *, seconds: float = 15.0) -> tuple[int, int]:
+    """First and next offset of a partition. Waits out what passes: a topic just made has no leader yet."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return consumer.get_watermark_offsets(place, timeout=seconds)
+        except KafkaException as wrong:
+            if (not wrong.args[0].retriable() and wrong.args[0].code() not in _PASSING) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+_PASSING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._TRANSPORT}
+
+
 class LogReader:
     """Reads every partition of some topics, from given offsets, read committed. One thread uses it.
 
@@ -57,7 +72,7 @@ class LogReader:
         for topic in topics:
             described = self._consumer.list_topics(topic, timeout=15).topics[topic]
             for partition in described.partitions:
-                low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=15)
+                low, high = watermarks(self._consumer, TopicPartition(topic, partition))
                 begin = start.get((topic, partition), low)
                 begin = begin if low <= begin <= high else low  # a log that was made anew begins again
                 self.ends[(topic, partition)], self.positions[(topic, partition)] = high, begin
@@ -73,7 +88,10 @@ class LogReader:
             return self
         since = int((time.time() - back_seconds) * 1000)
         found = self._consumer.offsets_for_times([TopicPartition(t, p, since) for t, p in self.ends], timeout=15)
-        self._consumer.assign(found)
+        # "The end" is looked up later, when reading begins: what comes in between would be missed.
+        self._consumer.assign(
+            [TopicPartition(f.topic, f.partition, f.offset if f.offset >= 0 else self.ends[(f.topic, f.partition)]) for f in found]
+        )
         return self
 
     @property
