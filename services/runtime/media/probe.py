@@ -83,8 +83,10 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     audio: AudioStream | None = None
 
 
-async def probe(ffprobe: str, location: str, *, timeout: float = 60.0, check: Callable[[], None] | None = None) -> Source:
-    """The streams of a path or signed URL.
+async def probe(
+    ffprobe: str, location: str, *, container: str = "mp4", timeout: float = 60.0, check: Callable[[], None] | None = None
+) -> Source:
+    """The streams of a path or signed URL. `container`: what its first bytes are, as `structure.examine` tells.
 
     Raises BadMedia (`not-a-video`, `no-streams`), or MediaTrouble when the store does not answer.
     """
@@ -99,6 +101,9 @@ async def probe(ffprobe: str, location: str, *, timeout: float = 60.0, check: Ca
     try:
         said, complaints = await output_of(argv, timeout=timeout, check=check)
     except ProcessFailed as failed:
+        if container != "mp4" and _NO_INDEX in failed.stderr:
+            # It was taken for an MP4 by its name only.
+            raise BadMedia("not-a-video", "this is no video or audio that can be read, whatever its name says", ACCEPTED) from None
         raise refused(failed) from None
     if "partial file" in complaints:
         # What ffprobe says of an index that points behind the end.
@@ -117,7 +122,7 @@ def refused(failed: ProcessFailed) -> BadMedia | MediaTrouble:
     for sign in _TROUBLE:
         if sign in said:
             return MediaTrouble("media-read", f"{failed.program} could not read the input: {plain}")
-    if "moov atom not found" in said:
+    if _NO_INDEX in said:
         return _truncated("its index (the 'moov' box) is missing")
     if "Decode error rate" in said:
         return BadMedia(
@@ -130,6 +135,7 @@ def _truncated(why: str) -> BadMedia:
     return BadMedia("truncated", f"the file is not complete: {why}", "Upload the whole file again.")
 
 
+_NO_INDEX = "moov atom not found"
 _EPILOGUE = ("Error opening input files", "Error opening input file", "Conversion failed", "Error opening output")
 """Last lines that repeat that something failed."""
 _TROUBLE = (

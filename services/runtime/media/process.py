@@ -45,6 +45,11 @@ class ProcessFailed(Exception):
         super().__init__(f"{program} {how}: {last}")
         self.program, self.status, self.stderr = program, status, stderr
 
+    @property
+    def nothing_came(self) -> bool:
+        """Whether ffmpeg gave up only because its input had nothing for one of the outputs."""
+        return "received no packets" in self.stderr
+
 
 class Running:
     """A started process: its standard output and its further outputs as streams."""

@@ -1,0 +1,1 @@
+"""Makes a film playable: probe, plan, encode in chunks, compose."""

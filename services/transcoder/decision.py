@@ -1,0 +1,99 @@
+"""What is to be made of a source: refused, copied or encoded, in which rungs, in which tasks. Pure."""
+
+from __future__ import annotations
+
+from schemas.events import Recipe
+from services.runtime.jobs.failures import Permanent
+from services.runtime.media.probe import ACCEPTED, Source, VideoStream
+from services.runtime.media.structure import Structure
+from services.transcoder import ladder
+from services.transcoder.film import ComposeMp4, CopyMp4, EncodeAudio, EncodeVideo, Film, MakeStills, Work
+from services.transcoder.segments import chunks
+
+BESIDE_HIGHEST = 720
+"""The old transcoder's `-s hd720`, without its distortion and its upscaling (parity W2)."""
+# Sound is encoded far faster than real time. Up to this length it is done before a slot would have made the first
+# chunk, and playback needs both; a longer film shows its first pictures sooner when they go first.
+_AUDIO_FIRST_SECONDS = 600
+
+
+def refuse_incomplete(structure: Structure, name: str) -> None:
+    """Raises Permanent for what is no media, or not all of it."""
+    if structure.playlist:
+        raise Permanent("not-a-video", f"{name!r} is {structure.playlist}: it only names media that lie elsewhere", ACCEPTED)
+    if structure.truncated:
+        raise Permanent("truncated", f"{name!r} is not complete: {structure.truncated}", "Upload the whole file again.")
+
+
+def refuse_size(video: VideoStream, limit: int) -> None:
+    """Raises Permanent for pictures that are too large or too small."""
+    pixels = video.coded_width * video.coded_height
+    size = f"{video.coded_width}×{video.coded_height}"
+    if pixels > limit:
+        raise Permanent(
+            "too-large",
+            f"the picture is {size} = {pixels} pixels; at most {limit} are accepted",
+            "Scale it down, or raise REELWORKS_MAX_SOURCE_PIXELS.",
+        )
+    if min(video.width, video.height) < ladder.SMALLEST:
+        raise Permanent("too-small", f"the picture is {size}; {ladder.SMALLEST} pixels in each direction are the least")
+
+
+def rungs(video: VideoStream, recipe: Recipe) -> tuple[ladder.Rung, ...]:
+    """The renditions. Beside the input there is one only."""
+    rate = float(video.rate)
+    if recipe.layout == "beside":
+        return ladder.choose(video.width, video.height, heights=(min((*recipe.heights, BESIDE_HIGHEST)),), frame_rate=rate)
+    return ladder.choose(video.width, video.height, heights=recipe.heights, frame_rate=rate)
+
+
+def may_copy(source: Source, recipe: Recipe, rung: ladder.Rung) -> bool:
+    """Whether the film can be handed out as it is.
+
+    Only beside the input, where nothing but the MP4 is wanted. A ladder's rungs must have their keyframes at the same
+    places, so that players can switch; a source's are where its encoder put them, hence ladders are encoded as a whole.
+    H.264 of 8 bits in 4:2:0, square pixels, upright, no watermark, no larger than the rung, under its bit rate.
+    """
+    video = source.video
+    return (
+        recipe.layout == "beside"
+        and recipe.watermark is None
+        and video is not None
+        and source.container in ("mov", "mp4", "matroska")
+        and video.codec == "h264"
+        and video.pixel_format == "yuv420p"
+        and not video.hdr
+        and not video.interlaced
+        and video.rotation == 0
+        and video.sample_aspect in ("1:1", "N/A", "0:1")
+        and (video.coded_width, video.coded_height) == (rung.width, rung.height)
+        and video.exact
+        and 0 < video.bit_rate <= rung.max_rate
+    )
+
+
+def copies_audio(source: Source) -> bool:
+    """AAC-LC, mono or stereo: plays everywhere as it is."""
+    audio = source.audio
+    return audio is not None and audio.codec == "aac" and audio.profile == "LC" and audio.channels <= 2
+
+
+def stages(film: Film) -> tuple[list[Work], list[Work]]:
+    """Tasks that encode, and tasks that put together what was encoded."""
+    source = film.source
+    if source.video is None or film.grid is None:
+        return [EncodeAudio()], [ComposeMp4(side=0)]
+    if film.copied:
+        return [], [CopyMp4(copy_audio=copies_audio(source)), MakeStills()]
+    parts = chunks(film.frames, film.grid, single=not source.seekable or not film.frames)
+    encoding: list[Work] = [EncodeVideo(chunk=c) for c in parts]
+    if source.audio is not None:
+        encoding.insert(0 if source.duration_seconds <= _AUDIO_FIRST_SECONDS else 1, EncodeAudio())
+    return encoding, [*(ComposeMp4(side=r.side) for r in film.rungs), MakeStills()]
+
+
+def still_seconds(position: str, seconds: float, frame_seconds: float) -> float:
+    """`10%` or `1s` as seconds after the first frame, inside of the film."""
+    number = float(position[:-1])
+    at = seconds * number / 100 if position.endswith("%") else number
+    return max(0.0, min(at, seconds - frame_seconds))

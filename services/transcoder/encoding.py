@@ -1,0 +1,146 @@
+"""The tasks of the first stage: a chunk of the film in all rungs, or the whole sound."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from services.runtime.jobs.context import TaskContext
+from services.runtime.jobs.failures import Permanent
+from services.runtime.media import binaries, encode, progress
+from services.runtime.media.process import ProcessFailed, Running, spawn
+from services.runtime.storage.base import ObjectStore
+from services.transcoder import layout
+from services.transcoder.film import AudioMade, EncodeVideo, Film, RungMade, VideoMade
+from services.transcoder.publishing import Published, Publisher
+
+WATERMARK_LIMIT = 16 * 1024**2
+"""Bytes of a watermark's file."""
+
+
+async def video(work: EncodeVideo, film: Film, ctx: TaskContext) -> VideoMade:
+    """One chunk, all rungs."""
+    grid, chunk = film.grid, work.chunk
+    assert grid is not None
+    programs = await binaries.find(ctx.settings)
+    location = await locate(film, ctx)
+    span = encode.Span(
+        first_frame=chunk.first_frame,
+        frames=None if chunk.last else chunk.frames,
+        rate=grid.rate,
+        origin=film.origin_seconds,
+        segment_frames=grid.segment_frames,
+        timescale=grid.timescale,
+    )
+    overlay = await watermark(film, ctx)
+    total = grid.segments_of(film.frames) if film.frames_certain else 0
+    publishers = [
+        Publisher(
+            film, ctx, layout.video_rendition(rung.side),
+            first_segment=chunk.first_segment, first_tick=chunk.first_frame * grid.ticks, width=rung.width, height=rung.height, total=total,
+        )
+        for rung in film.rungs
+    ]  # fmt: skip
+    note = "encoding " + ", ".join(rung.name for rung in film.rungs)
+
+    def arguments(descriptors: Sequence[int]) -> list[str]:
+        return encode.video_chunk(
+            programs.ffmpeg, location, film.source, span, [picture(film, i) for i in range(len(film.rungs))], descriptors,
+            overlay=overlay, threads=ctx.settings.ffmpeg_threads,
+        )  # fmt: skip
+
+    timeout = ctx.settings.task_timeout_seconds
+    try:
+        async with spawn(arguments, outputs=len(film.rungs), timeout=timeout, check=ctx.raise_if_cancelled) as running:
+            made = await _collect(running, publishers, ctx, note, frames=chunk.frames)
+    except ProcessFailed as failed:
+        if not failed.nothing_came:
+            raise
+        # The film ended before this chunk. Whether it may have is for verification to say, which sees all of them.
+        made = [Published() for _ in publishers]
+    counts = {m.frames for m in made}
+    if len(counts) != 1:
+        raise Permanent("broken", f"the renditions of one chunk differ in length: {sorted(counts)} frames")
+    return VideoMade(
+        chunk=chunk.number,
+        frames=counts.pop(),
+        rungs=tuple(
+            RungMade(side=rung.side, frames=m.frames, segments=m.segments, size=m.size, init_hash=m.init_hash, codecs=m.codecs)
+            for rung, m in zip(film.rungs, made, strict=True)
+        ),
+    )
+
+
+async def audio(film: Film, ctx: TaskContext) -> AudioMade:
+    """The whole sound."""
+    programs = await binaries.find(ctx.settings)
+    location = await locate(film, ctx)
+    assert film.source.audio is not None
+    seconds = film.grid.segment_seconds if film.grid else 4.0
+
+    def arguments(descriptors: Sequence[int]) -> list[str]:
+        return encode.audio_track(
+            programs.ffmpeg, location, film.source, origin=film.origin_seconds, segment_seconds=seconds, descriptor=descriptors[0]
+        )
+
+    # Sound comes a hundred times faster than it plays: one event for half a minute of it.
+    publisher = Publisher(film, ctx, layout.audio_rendition(film), together=8)
+    try:
+        async with spawn(arguments, outputs=1, timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled) as running:
+            (made,) = await _collect(running, [publisher], ctx, "encoding the sound", seconds=film.source.audio.duration_seconds)
+    except ProcessFailed as failed:
+        if not failed.nothing_came:
+            raise
+        # A header that announces sound with nothing behind it: the pictures are a film without it.
+        made = Published()
+    return AudioMade(
+        seconds=made.ticks / made.timescale if made.timescale else 0.0, segments=made.segments, size=made.size, codecs=made.codecs
+    )
+
+
+def picture(film: Film, number: int) -> encode.Picture:
+    rung = film.rungs[number]
+    return encode.Picture(width=rung.width, height=rung.height, max_rate=rung.max_rate)
+
+
+async def locate(film: Film, ctx: TaskContext) -> str:
+    """Where ffmpeg reads the source. Raises Permanent when it is another object than was planned."""
+    store: ObjectStore = ctx.storage.bucket(film.bucket)
+    if (await store.head(film.key)).etag != film.etag:
+        raise Permanent(
+            "object-changed", f"{film.key!r} was replaced while the job ran", "Send the request again for the object as it is now."
+        )
+    return await store.source_for(film.key)
+
+
+async def watermark(film: Film, ctx: TaskContext) -> encode.Overlay | None:
+    """The watermark's image, fetched. Raises Permanent for what is no image."""
+    mark = film.recipe.watermark
+    if mark is None:
+        return None
+    store = ctx.storage.bucket(mark.bucket)
+    data = await store.read(mark.key, limit=WATERMARK_LIMIT)
+    if not data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")):
+        raise Permanent("watermark", f"the watermark {mark.key!r} is no PNG, JPEG or WebP", "Name an image of one of these kinds.")
+    path = ctx.scratch() / "watermark"
+    path.write_bytes(data)
+    return encode.Overlay(path=str(path), opacity=mark.opacity, position=mark.position, width=mark.width, offset=mark.offset)
+
+
+async def _collect(
+    running: Running, publishers: list[Publisher], ctx: TaskContext, note: str, *, frames: int = 0, seconds: float = 0.0
+) -> list[Published]:
+    """Read all outputs side by side: ffmpeg stands still as soon as one of its pipes is full."""
+
+    async def follow() -> None:
+        async for seen in progress.follow(running.stdout):
+            part = seen.frames / frames if frames else seen.seconds / seconds if seconds else 0.0
+            ctx.progress(part, note)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(follow())
+            taking = [group.create_task(p.take(stream)) for p, stream in zip(publishers, running.outputs, strict=True)]
+    except ExceptionGroup as several:
+        raise several.exceptions[0] from None
+    return [task.result() for task in taking]

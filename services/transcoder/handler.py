@@ -1,0 +1,142 @@
+"""The transcoder as a service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from schemas.events import Output
+from services.runtime.jobs.context import TaskContext
+from services.runtime.jobs.failures import Permanent, TaskError, Transient
+from services.runtime.jobs.handler import Finished, Job, JobHandler, Results, Task
+from services.runtime.jobs.plan import Plan
+from services.runtime.media.failures import BadMedia, MediaError
+from services.runtime.media.probe import refused
+from services.runtime.media.process import ProcessFailed
+from services.transcoder import composing, encoding, layout, planning, verification
+from services.transcoder.film import (
+    AudioMade,
+    ComposeMp4,
+    CopyMp4,
+    EncodeAudio,
+    EncodeVideo,
+    FileMade,
+    Film,
+    Made,
+    MakeStills,
+    StillsMade,
+    VideoMade,
+    Work,
+)  # fmt: skip
+
+
+class Transcode:
+    """UploadReceived → renditions, poster and thumbnail."""
+
+    service = planning.SERVICE
+
+    async def plan(self, job: Job, ctx: TaskContext) -> Plan:
+        try:
+            return await planning.plan(job, ctx)
+        except (MediaError, ProcessFailed) as wrong:
+            raise _told(wrong) from wrong
+
+    async def run(self, task: Task, ctx: TaskContext) -> Made:
+        film = msgspec.convert(task.data, Film)
+        try:
+            work: Work = msgspec.convert(task.parameters, Work)
+            match work:
+                case EncodeVideo():
+                    return await encoding.video(work, film, ctx)
+                case EncodeAudio():
+                    return await encoding.audio(film, ctx)
+                case ComposeMp4():
+                    return await composing.mp4(work, film, ctx)
+                case CopyMp4():
+                    return await composing.copied(work, film, ctx)
+                case MakeStills():
+                    return await composing.stills(film, ctx)
+        except (MediaError, ProcessFailed) as wrong:
+            raise _told(wrong) from wrong
+
+    async def finish(self, job: Job, data: Any, results: Results[Any], ctx: TaskContext) -> Finished:
+        film = msgspec.convert(data, Film)
+        made = msgspec.convert([*results.of("encode"), *results.of("compose")], list[Made])
+        audios = [m for m in made if isinstance(m, AudioMade)]
+        videos = [m for m in made if isinstance(m, VideoMade)]
+        files = [m for m in made if isinstance(m, FileMade)] + [f for m in made if isinstance(m, StillsMade) for f in m.files]
+        total = film.frames if film.copied else verification.frames(film, videos, audios) if film.grid else 0
+        for file in files:
+            verification.file(film, file, total)
+            if (await ctx.storage.bucket(file.bucket).head(file.key)).size != file.size:
+                raise Transient("output", f"{file.key} is not the object that was written")
+        outputs = [_output(f) for f in files]
+        if not film.beside:
+            outputs += [
+                await self._rendition(film, name, width, height, codecs, ctx) for name, width, height, codecs in _renditions(film, made)
+            ]
+        rate = film.grid.rate if film.grid else None
+        top = film.rungs[0] if film.rungs else None
+        return Finished(
+            outputs=tuple(outputs),
+            data={
+                "asset_id": film.asset_id,
+                "bucket": film.bucket,
+                "key": film.key,
+                "title": film.title,
+                "duration_seconds": round(float(total / rate) if rate else max((a.seconds for a in audios), default=0.0), 3),
+                "width": top.width if top else 0,
+                "height": top.height if top else 0,
+                "frame_rate": round(float(rate), 6) if rate else 0.0,
+                "frames": total,
+                "has_audio": any(a.segments for a in audios) or (film.copied and film.source.audio is not None),
+                "has_video": film.grid is not None,
+                "recipe": film.recipe_hash,
+            },
+        )
+
+    async def cleanup(self, job: Job, ctx: TaskContext) -> None:
+        """Segments of a job whose results lie beside the input. Those of an asset stay: a retry uses them, players play them."""
+        store = ctx.storage.bucket("")
+        keys = [item.key async for item in store.list(f"jobs/{job.job_id}/segments/")]
+        remaining = await store.delete_many(keys) if keys else {}
+        if remaining:
+            raise Transient("cleanup", f"{len(remaining)} segments could not be removed: {next(iter(remaining.values()))}")
+
+    async def _rendition(self, film: Film, name: str, width: int, height: int, codecs: str, ctx: TaskContext) -> Output:
+        store = ctx.storage.bucket("")
+        info = await store.head(layout.init(layout.folder(film, ctx.job_id), name))
+        return Output(
+            role="init", bucket=store.bucket, key=info.key, size=info.size, content_type="video/mp4", name=name,
+            width=width, height=height, codecs=codecs, etag=info.etag,
+        )  # fmt: skip
+
+
+def _renditions(film: Film, made: list[Made]) -> list[tuple[str, int, int, str]]:
+    """Name, size and codecs of what lies there in segments."""
+    first = next((m for m in made if isinstance(m, VideoMade)), None)
+    codecs = {r.side: r.codecs for r in first.rungs} if first else {}
+    found = [(layout.video_rendition(r.side), r.width, r.height, codecs[r.side]) for r in film.rungs if r.side in codecs]
+    sound = next((m for m in made if isinstance(m, AudioMade) and m.segments), None)
+    return [*found, (layout.audio_rendition(film), 0, 0, sound.codecs)] if sound else found
+
+
+def _output(file: FileMade) -> Output:
+    return Output(
+        role=file.role, bucket=file.bucket, key=file.key, size=file.size, content_type=file.content_type, name=file.name,
+        width=file.width, height=file.height, bit_rate=file.bit_rate, codecs=file.codecs, etag=file.etag,
+    )  # fmt: skip
+
+
+def _told(wrong: MediaError | ProcessFailed) -> TaskError:
+    """What went wrong with ffmpeg, as what the runtime understands."""
+    if isinstance(wrong, ProcessFailed):
+        wrong = refused(wrong)
+    kind = Permanent if isinstance(wrong, BadMedia) else Transient
+    return kind(wrong.code, wrong.message, wrong.hint)
+
+
+def handler() -> JobHandler:
+    """What the worker process runs."""
+    return Transcode()
