@@ -41,6 +41,7 @@ check: setup-dev ## under a minute: format, lint, types, imports, generated file
 	$(BIN)/basedpyright --level error
 	$(BIN)/lint-imports
 	$(BIN)/python -m schemas.generate --check
+	$(BIN)/python -m services.cli.docs --check
 	$(BIN)/python -m pytest -q tests/unit
 
 bench: setup-dev ## measure, and write benchmarks/results.md
@@ -48,6 +49,7 @@ bench: setup-dev ## measure, and write benchmarks/results.md
 
 generate: setup-dev ## write the generated files: schemas, API descriptions, the settings table
 	$(BIN)/python -m schemas.generate
+	$(BIN)/python -m services.cli.docs
 
 format: setup-dev
 	$(BIN)/ruff format .

@@ -1,0 +1,265 @@
+"""What the gateway's HTTP API takes and answers. `schemas/openapi.py` describes the routes with these.
+
+Times are RFC 3339 in UTC with milliseconds, in fields that end in `_at`; durations are seconds, sizes are bytes.
+Requests ignore fields they do not know.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from schemas.events import FailureClass, Key, Recipe, State
+
+MAX_QUERY_IDS = 1000
+"""Jobs that one `POST /v1/jobs/query` may ask for."""
+MAX_PAGE = 200
+"""Items of one page of a listing."""
+
+Title = Annotated[str, Meta(max_length=300)]
+Filename = Annotated[str, Meta(min_length=1, max_length=4096, description="A name in any script; folders in it are ignored.")]
+
+
+class Callback(msgspec.Struct, frozen=True, kw_only=True):
+    """Short for a `CallbackRequested` in both `then` and `otherwise`."""
+
+    url: Annotated[str, Meta(min_length=8, max_length=2048)]
+
+
+class NewUpload(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of POST /v1/uploads: what is going to be sent to storage directly."""
+
+    filename: Filename
+    size: Annotated[int, Meta(ge=1)]
+    content_type: Annotated[str, Meta(max_length=200)] = ""
+    title: Title = ""
+    recipe: Recipe = Recipe()
+    owner: Annotated[str, Meta(max_length=128)] = ""
+    callback: Callback | None = None
+
+
+class SignedTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """How to send the bytes: exactly this method, URL and headers."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    expires_at: str
+
+
+class UploadTicket(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer to POST /v1/uploads. Send the bytes, then POST to `complete_url`."""
+
+    upload_id: str
+    asset_id: str
+    upload: SignedTarget
+    complete_url: str
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """The broker has the request; follow it under `status_url`."""
+
+    asset_id: str
+    job_id: str
+    state: State
+    status_url: str
+    events_url: str
+    asset_url: str = ""
+    watch_url: str = ""
+
+
+class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of POST /v1/jobs: an event of `media.requests` by its name, and its fields."""
+
+    type: Annotated[str, Meta(min_length=1, max_length=100)]
+    data: dict[str, Any]
+    callback: Callback | None = None
+
+
+class JobQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of POST /v1/jobs/query."""
+
+    ids: Annotated[list[str], Meta(max_length=MAX_QUERY_IDS)]
+
+
+class Cancellation(msgspec.Struct, frozen=True, kw_only=True):
+    """Optional body of POST /v1/jobs/{id}/cancel."""
+
+    reason: Annotated[str, Meta(max_length=500)] = ""
+
+
+class TaskCounts(msgspec.Struct, frozen=True, kw_only=True):
+    total: int
+    done: int
+    running: int
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt at a task that did not succeed."""
+
+    task: str
+    attempt: int
+    failure_class: FailureClass
+    message: str
+    at: str
+    worker: str
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a job failed."""
+
+    code: str
+    message: str
+    hint: str
+
+
+class OutputView(msgspec.Struct, frozen=True, kw_only=True):
+    """An object that the job has written, with a signed URL that can be fetched as it is."""
+
+    role: str
+    name: str
+    url: str
+    bucket: str
+    key: str
+    size: int
+    content_type: str
+    width: int
+    height: int
+    bit_rate: int
+    codecs: str
+
+
+class JobView(msgspec.Struct, frozen=True, kw_only=True):
+    """The status of a job, in words and numbers for a person."""
+
+    job_id: str
+    kind: str
+    type: str
+    state: State
+    progress: float
+    """0 to 1."""
+    eta_seconds: int | None
+    waiting_for: str | None
+    note: str
+    title: str
+    subject: str
+    owner: str
+    tasks: TaskCounts
+    attempt_count: int
+    attempts: list[Attempt]
+    """The last ten that did not succeed."""
+    outputs: list[OutputView]
+    error: Problem | None
+    data: dict[str, Any]
+    runs: int
+    created_at: str
+    updated_at: str
+    started_at: str | None
+    finished_at: str | None
+    deadline_at: str | None
+
+
+class JobPage(msgspec.Struct, frozen=True, kw_only=True):
+    jobs: list[JobView]
+    next_cursor: str | None
+
+
+class JobsFound(msgspec.Struct, frozen=True, kw_only=True):
+    jobs: list[JobView]
+    missing: list[str]
+
+
+class RenditionView(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    url: str
+    width: int
+    height: int
+    bit_rate: int
+    size: int
+    content_type: str
+    codecs: str
+
+
+class AssetView(msgspec.Struct, frozen=True, kw_only=True):
+    """A film of the library: what people decided about it, and what was made of it."""
+
+    asset_id: str
+    title: str
+    filename: str
+    owner: str
+    visibility: Literal["private", "public"]
+    state: State
+    """Of its newest transcode job."""
+    job_id: str
+    status_url: str
+    watch_url: str
+    progress: float
+    error: Problem | None
+    duration_seconds: float | None
+    width: int | None
+    height: int | None
+    frame_rate: float | None
+    has_audio: bool | None
+    has_video: bool | None
+    size: int
+    content_type: str
+    renditions: list[RenditionView]
+    """Best first."""
+    poster_url: str | None
+    thumbnail_url: str | None
+    hls_url: str | None
+    created_at: str
+    updated_at: str
+
+
+class AssetPage(msgspec.Struct, frozen=True, kw_only=True):
+    assets: list[AssetView]
+    next_cursor: str | None
+
+
+class AssetPatch(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of PATCH /v1/assets/{id}; what is left out stays."""
+
+    title: Annotated[str, Meta(min_length=1, max_length=300)] | msgspec.UnsetType = msgspec.UNSET
+    visibility: Literal["private", "public"] | msgspec.UnsetType = msgspec.UNSET
+
+
+class AssetDeleted(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer to DELETE /v1/assets/{id}."""
+
+    asset_id: str
+    objects_removed: int
+    kept: list[str]
+    """Objects of the asset that lie elsewhere and were not made by us: its source, when it was there before."""
+
+
+class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """RFC 9457: what was wrong, with which value, what is accepted."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    value: Any = None
+    accepted: Any = None
+    remaining: dict[str, str] = {}
+    """DELETE of an asset: the objects that could not be removed, each with the reason."""
+
+
+class Videos(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of POST /videos, the wire of an older transcoder."""
+
+    inputObject: Key
+    webhook: Annotated[str, Meta(min_length=8, max_length=2048)]
+
+
+class VideosAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    status: Literal["transcoding"] = "transcoding"
+
+
+class OldError(msgspec.Struct, frozen=True, kw_only=True):
+    """An error of POST /videos, as its clients know it."""
+
+    message: str

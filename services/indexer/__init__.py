@@ -1,0 +1,1 @@
+"""The indexer: see README.md in this folder."""

@@ -1,0 +1,1 @@
+"""The streamer: see README.md in this folder."""

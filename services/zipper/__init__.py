@@ -1,0 +1,1 @@
+"""The zipper: see README.md in this folder."""
