@@ -307,9 +307,11 @@ class TaskReleased(Message, frozen=True, kw_only=True):
 
 
 class JobCancelled(Message, frozen=True, kw_only=True):
-    """To every worker: stop what you do for this job."""
+    """To every worker: stop what you do for this job. Its cleanup is not meant."""
 
     job_id: str
+    attempts_below: int = 1_000_000_000
+    """Only attempts below this one: a retry by hand numbers on from there, and its tasks are wanted."""
 
 
 class RunningTask(Message, frozen=True, kw_only=True):

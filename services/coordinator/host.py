@@ -124,8 +124,9 @@ class Coordinator:
                     actor.inbox.put(tick)
         # For displays of lag only; what counts is the position beside the state.
         self._group.commit({p: actor.position for p, actor in self._actors.items() if actor.caught_up.is_set()})
-        for service, (outstanding, _, _) in self._scheduler.outstanding().items():
+        for service, (outstanding, waiting, _) in self._scheduler.outstanding().items():
             metrics.OUTSTANDING.labels(service).set(outstanding)
+            metrics.JOBS.labels(service).set(waiting)
 
     def _assigned(self, partitions: list[int]) -> None:
         for partition in partitions:

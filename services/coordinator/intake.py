@@ -17,6 +17,8 @@ from services.runtime.kafka.group import GroupConsumer
 from services.runtime.kafka.producer import EventProducer, Record, record
 from services.runtime.kafka.reader import Received
 from services.runtime.settings import Settings
+from services.runtime.storage.factory import default_bucket
+from services.runtime.telemetry import metrics
 from services.runtime.telemetry.logging import get_logger
 
 GROUP = "reelworks-intake"
@@ -26,8 +28,11 @@ DEFAULT_DEADLINE_SECONDS = 7 * 86400
 log = get_logger(__name__)
 
 
-def interpret(received: Received) -> Record:
-    """The job event that a request becomes. Raises envelope.Unreadable with what is wrong and what is accepted. Pure."""
+def interpret(received: Received, default_bucket: str = "") -> Record:
+    """The job event that a request becomes. Raises envelope.Unreadable with what is wrong and what is accepted. Pure.
+
+    `default_bucket` is what an object without a bucket lies in: the same object is the same subject, however it is named.
+    """
     size = len(received.value or b"")
     if size > topics.REQUEST_LIMIT_BYTES:
         raise envelope.Unreadable(
@@ -56,7 +61,7 @@ def interpret(received: Received) -> Record:
         job_id=job_id,
         kind=kind.kind,
         service=kind.service,
-        subject=_subject(body, job_id),
+        subject=_subject(body, job_id, default_bucket),
         request_type=sent.type,
         request=body,
         owner=request.owner,
@@ -81,14 +86,13 @@ def dead_letter(received: Received, reason: str) -> Record:
     return Record(topic=topics.DEAD_LETTERS, key=received.key, value=received.value, headers=[*kept, *origin])
 
 
-def _subject(body: dict[str, Any], job_id: str) -> str:
+def _subject(body: dict[str, Any], job_id: str, default_bucket: str) -> str:
     if body.get("asset_id"):
         return body["asset_id"]
-    if "target" in body and isinstance(body["target"], dict):
-        return envelope.derived_id(body["target"].get("bucket", ""), body["target"]["key"])
-    if body.get("key"):
-        return envelope.derived_id(body.get("bucket", ""), body["key"])
-    return job_id
+    named = body.get("target") or body
+    if not named.get("key"):
+        return job_id
+    return envelope.derived_id(named.get("bucket") or default_bucket, named["key"])
 
 
 def _check_follow_up(follow: FollowUp) -> None:
@@ -113,6 +117,7 @@ class Intake(threading.Thread):
     def __init__(self, settings: Settings, alive: Callable[[], None]) -> None:
         super().__init__(name="intake", daemon=True)
         self._settings = settings
+        self._default_bucket = default_bucket(settings)
         self._alive = alive
         self._stopping = threading.Event()
 
@@ -146,8 +151,12 @@ class Intake(threading.Thread):
 
     def _answer(self, received: Received) -> Record:
         try:
-            return interpret(received)
+            answer = interpret(received, self._default_bucket)
+            metrics.INTAKE.labels("accepted").inc()
+            return answer
         except envelope.Unreadable as wrong:
+            metrics.INTAKE.labels("refused").inc()
+            metrics.DEAD_LETTERS.labels("unreadable").inc()
             log.warning("dead letter", reason=str(wrong), partition=received.partition, offset=received.offset)
             return dead_letter(received, str(wrong))
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from schemas import envelope, topics
-from schemas.events import BY_NAME, JobStatus, Position, TaskReleased, TaskStarted, WorkerSeen
+from schemas.events import BY_NAME, JobCancelled, JobStatus, Position, TaskReleased, TaskStarted, WorkerSeen
 from services.coordinator import jobs, state
 from services.coordinator.intake import dead_letter
 from services.coordinator.jobs import Jobs
@@ -301,6 +301,8 @@ class Actor(threading.Thread):
         for job in turn.changed.values():
             memory.put(job, values[job.job_id])
         for job, effect in turn.effects:
+            if isinstance(effect, state.Bury):
+                metrics.DEAD_LETTERS.labels("exhausted").inc()
             if isinstance(effect, state.Complete):
                 metrics.JOBS_ENDED.labels(job.kind, job.state).inc()
                 log.info("job ended", job_id=job.job_id, state=job.state, kind=job.kind, code=job.error.code if job.error else "")
@@ -325,9 +327,14 @@ class Actor(threading.Thread):
             case state.Continue(name, data, event_id):
                 made = envelope.headers_for(name, source=SOURCE, event_id=event_id, traceparent=trace)
                 return Record(topic=topics.REQUESTS, key=job.job_id, value=msgspec.json.encode(data), headers=made)
-            case state.Stop(job_id):
+            case state.Stop(job_id, below):
                 made = envelope.headers_for("JobCancelled", source=SOURCE, traceparent=trace)
-                return Record(topic=topics.CONTROL, key=job_id, value=msgspec.json.encode({"job_id": job_id}), headers=made)
+                return Record(
+                    topic=topics.CONTROL,
+                    key=job_id,
+                    value=envelope.encode_value(JobCancelled(job_id=job_id, attempts_below=below)),
+                    headers=made,
+                )
             case state.Bury(job_id, reason):
                 made = envelope.headers_for("RetryRequested", source=SOURCE, event_id=f"{job_id}/{job.runs}/retry", traceparent=trace)
                 made.append(("reelworks-reason", reason.encode()[:4000]))

@@ -66,9 +66,10 @@ class Continue(msgspec.Struct, frozen=True):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """Tell the workers to stop what they do for the job."""
+    """Tell the workers to stop what they do for the job, as far as its attempts are below this one."""
 
     job_id: str
+    attempts_below: int
 
 
 class Bury(msgspec.Struct, frozen=True):
@@ -241,7 +242,7 @@ def _begin(event: JobRequested, now_ms: int) -> JobStatus:
 def _started(job: JobStatus, event: TaskStarted, now_ms: int, effects: list[Effect]) -> None:
     if not _current(job, event.stage):
         if job.state in TERMINAL:
-            effects.append(Stop(job.job_id))  # released before the end, taken after it
+            effects.append(_stop(job))  # released before the end, taken after it
         return
     task = _outstanding(job, event.number, event.attempt)
     if task is None:
@@ -344,7 +345,7 @@ def _end(job: JobStatus, state: State, now_ms: int, effects: list[Effect], error
         effects.append(Complete("JobFailed", f"{job.subject}:{job.kind}:failed", data))
         job.again = [Again(0, _first_attempt(job), now_ms + KEEP_FAILED_MS)]
         if running:
-            effects.append(Stop(job.job_id))
+            effects.append(_stop(job))
     _follow_up(job, effects)
 
 
@@ -439,6 +440,10 @@ def _set_done(job: JobStatus, stage: int, done: int) -> None:
 
 def _first_attempt(job: JobStatus) -> int:
     return 1 + ATTEMPTS_A_RUN * (job.runs - 1)
+
+
+def _stop(job: JobStatus) -> Stop:
+    return Stop(job.job_id, 1 + ATTEMPTS_A_RUN * job.runs)
 
 
 def _shown(attempt: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 
 import msgspec
 
@@ -36,10 +37,10 @@ class TaskBuffer:
         """The next one. Raises IndexError when empty."""
         return heapq.heappop(self._heap)[2]
 
-    def drop(self, *, partitions: frozenset[int] = frozenset(), job_id: str = "") -> list[Waiting]:
-        """Take out what lies on these partitions or belongs to this job."""
-        gone = [w for _, _, w in self._heap if w.partition in partitions or w.task.job_id == job_id]
+    def drop(self, unwanted: Callable[[Waiting], bool]) -> list[Waiting]:
+        """Take out what is not wanted any more."""
+        gone = [w for _, _, w in self._heap if unwanted(w)]
         if gone:
-            self._heap = [e for e in self._heap if not (e[2].partition in partitions or e[2].task.job_id == job_id)]
+            self._heap = [e for e in self._heap if not unwanted(e[2])]
             heapq.heapify(self._heap)
         return gone

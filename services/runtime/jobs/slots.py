@@ -83,11 +83,12 @@ class Slots:
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._spawn, running)
 
-    def cancel(self, job_id: str) -> None:
-        """Stop what runs for a job."""
+    def cancel(self, job_id: str, attempts_below: int) -> None:
+        """Stop what runs for a job, but for its cleanup and later attempts."""
         assert self._loop is not None
         for running in self.running():
-            if running.task.job_id == job_id:
+            task = running.task
+            if task.job_id == job_id and task.attempt < attempts_below and task.role != "cleanup":
                 running.ctx.cancel()
                 self._loop.call_soon_threadsafe(_interrupt, running)
 
@@ -101,9 +102,9 @@ class Slots:
         await self._wait(10.0)
 
     async def _wait(self, seconds: float) -> None:
-        works = [r.work for r in self._running.values() if r.work is not None]
-        if works:
-            await asyncio.wait(works, timeout=seconds)
+        until = time.monotonic() + seconds
+        while (works := [r.work for r in self._running.values() if r.work is not None]) and time.monotonic() < until:
+            await asyncio.wait(works, timeout=until - time.monotonic())
 
     def _spawn(self, running: Running) -> None:
         running.work = asyncio.create_task(self._run(running))

@@ -40,6 +40,8 @@ LINGER_MS = 3
 """Starts and ends of short tasks travel together; a few milliseconds are nothing to a task of half a minute."""
 COMMIT_SECONDS = 1.0
 """A task whose commit is not answered for so long is begun all the same."""
+LEAVE_SECONDS = 8.0
+"""For leaving the group and for the acknowledgement of what was taken at that moment."""
 HANG_SECONDS = 30.0
 """A task that is over its deadline for so long did not let itself be ended: the process ends instead."""
 CANCELLED_KEPT = 10_000
@@ -67,10 +69,13 @@ class Worker:
         """Commit asked for."""
         self._commit_until = 0.0
         self._starting = 0
-        self._cancelled: dict[str, None] = {}
+        self._cancelled: dict[str, int] = {}
+        """Job to the attempt from which on it is wanted again."""
         self._owned: tuple[int, ...] = ()
         self._group: GroupConsumer | None = None
         self._stopping = threading.Event()
+        self._left = threading.Event()
+        """The group is left and nothing more begins."""
         self._drained = threading.Event()
         self._last_beat = 0.0
         self._last_poll = time.monotonic()
@@ -88,12 +93,15 @@ class Worker:
                 except Exception as wrong:
                     log.warning("the consumer begins again", error=f"{type(wrong).__name__}: {wrong}")
                     self._stopping.wait(1.0)
+            until = time.monotonic() + LEAVE_SECONDS
             while not self._drained.is_set():
                 self._beat()
                 self._control(control)
                 self._acknowledge()
                 self._committing, self._started = [*self._committing, *self._started], []
                 self._begin()
+                if not self._starting or time.monotonic() > until:
+                    self._left.set()
                 self._drained.wait(0.05)
         except BaseException:
             log.exception("the consumer's thread ended")
@@ -141,10 +149,14 @@ class Worker:
             log.error("a record that is no task was passed over", partition=received.partition, offset=received.offset, reason=str(wrong))
             offsets.close(received.offset)
             return
-        if task.job_id in self._cancelled:
+        waiting = Waiting(task, received.partition, received.offset, sent.traceparent)
+        if self._unwanted(waiting):
             offsets.close(received.offset)
-            return
-        self._buffer.push(Waiting(task, received.partition, received.offset, sent.traceparent))
+        else:
+            self._buffer.push(waiting)
+
+    def _unwanted(self, waiting: Waiting) -> bool:
+        return waiting.task.role != "cleanup" and waiting.task.attempt < self._cancelled.get(waiting.task.job_id, 0)
 
     def _flow(self, group: GroupConsumer) -> None:
         if not self._paused and len(self._buffer) >= FULL:
@@ -199,16 +211,16 @@ class Worker:
     def _control(self, control: LogReader) -> None:
         for received in control.poll(0):
             try:
-                job_id = envelope.decode(received.value or b"", JobCancelled).job_id
+                told = envelope.decode(received.value or b"", JobCancelled)
             except envelope.Unreadable:
                 continue
-            self._cancelled[job_id] = None
+            self._cancelled[told.job_id] = told.attempts_below
             while len(self._cancelled) > CANCELLED_KEPT:
                 self._cancelled.pop(next(iter(self._cancelled)))
-            for waiting in self._buffer.drop(job_id=job_id):
+            for waiting in self._buffer.drop(self._unwanted):
                 if (offsets := self._offsets.get(waiting.partition)) is not None:
                     offsets.close(waiting.offset)
-            self._slots.cancel(job_id)
+            self._slots.cancel(told.job_id, told.attempts_below)
 
     def _beat(self, *, force: bool = False, bye: bool = False) -> None:
         now = time.monotonic()
@@ -244,7 +256,7 @@ class Worker:
 
     def _revoked(self, partitions: list[int]) -> None:
         self._owned = tuple(p for p in self._owned if p not in partitions)
-        self._buffer.drop(partitions=frozenset(partitions))
+        self._buffer.drop(lambda waiting: waiting.partition in partitions)
         for partition in partitions:
             self._offsets.pop(partition, None)
         self._beat(force=True)
@@ -269,8 +281,10 @@ class Worker:
         thread.start()
         log.info("worker runs", name=self.name, slots=self._slot_count)
         await stop.wait()
+        until = time.monotonic() + self._settings.drain_seconds
         self._stopping.set()
-        await self._slots.drain(self._settings.drain_seconds)
+        await asyncio.to_thread(self._left.wait, LEAVE_SECONDS)  # what was just taken begins, and counts as running
+        await self._slots.drain(max(0.0, until - time.monotonic()))
         self._drained.set()
         await asyncio.to_thread(thread.join, 20.0)
         self._producer.flush(10.0)

@@ -37,7 +37,11 @@ class GroupConsumer:
         self._on_assign, self._on_revoke, self._start_paused = on_assign, on_revoke, paused
         config = client.consumer(settings, group) | {"isolation.level": "read_committed"}
         if on_commit is not None:
-            config["on_commit"] = lambda _error, _places: on_commit()
+
+            def answered(_error: object, _places: object) -> None:
+                on_commit()
+
+            config["on_commit"] = answered
         self._consumer = Consumer(config)
         self._consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
 

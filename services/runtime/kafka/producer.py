@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from schemas import envelope, topics
 from services.runtime.kafka import client
 from services.runtime.settings import Settings
+from services.runtime.telemetry import metrics
 
 
 class BrokerUnavailable(RuntimeError):
@@ -74,6 +75,7 @@ class EventProducer:
             if error is None:
                 done.set_result(message.offset() or 0)
             else:
+                metrics.DELIVERY_ERRORS.labels(record.topic).inc()
                 done.set_exception(BrokerUnavailable(f"{record.topic}: {error.str()}"))
 
         try:

@@ -119,6 +119,13 @@ class LogReader:
                 raise KafkaException(error)
         return got
 
+    def reachable(self, seconds: float) -> bool:
+        """Whether a broker answers within `seconds`. Lost connections are mended silently; this tells of them."""
+        try:
+            return bool(self._consumer.list_topics(next(iter(self.ends))[0], timeout=seconds).brokers)
+        except KafkaException:
+            return False
+
     def __iter__(self) -> Iterator[Received]:
         """Everything up to the end that the topics had when reading began."""
         while not self.caught_up:

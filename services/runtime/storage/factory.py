@@ -44,6 +44,12 @@ class Buckets:
             await store.close()
 
 
+def default_bucket(settings: Settings) -> str:
+    """Name of the bucket that a request means when it names none; "" where no storage is set. Opens nothing."""
+    url = urlsplit(settings.storage_url)
+    return url.netloc or Path(unquote(url.path)).name
+
+
 def open_storage(settings: Settings, *, role: Role = "app") -> Storage:
     """The buckets that the settings allow. Folders are made where they are missing; nothing is asked of a network yet.
 

@@ -27,7 +27,7 @@ TRANSACTION_SECONDS = Histogram(
     "reelworks_coordinator_transaction_seconds", "From begin to commit acknowledged.", buckets=_TRANSACTION_BUCKETS
 )
 EVENTS = Counter("reelworks_coordinator_events_total", "Records of media.job-events that were applied.", ["type"])
-JOBS = Gauge("reelworks_coordinator_jobs", "Jobs that this coordinator holds, by state.", ["state"])
+JOBS = Gauge("reelworks_coordinator_jobs_waiting", "Jobs with tasks to release or released, by service.", ["service"])
 JOBS_ENDED = Counter("reelworks_coordinator_jobs_ended_total", "Jobs that ended, by kind and state.", ["kind", "state"])
 OUTSTANDING = Gauge(
     "reelworks_coordinator_outstanding_tasks",
@@ -42,7 +42,7 @@ RECOVERY_SECONDS = Histogram(
 RECOVERIES = Counter("reelworks_coordinator_recoveries_total", "Times that a partition's state was rebuilt, by cause.", ["cause"])
 LEASES_LOST = Counter("reelworks_coordinator_leases_lost_total", "Tasks taken from silent workers.", ["service"])
 DEAD_LETTERS = Counter("reelworks_dead_letters_total", "Records set aside, by reason.", ["reason"])
-INTAKE = Counter("reelworks_intake_requests_total", "Requests read from media.requests, by type.", ["type"])
+INTAKE = Counter("reelworks_intake_requests_total", "Requests read from media.requests, by what became of them.", ["outcome"])
 
 # Everybody who produces.
 DELIVERY_ERRORS = Counter("reelworks_producer_delivery_errors_total", "Records that the broker did not acknowledge.", ["topic"])

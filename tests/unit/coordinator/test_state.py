@@ -222,7 +222,7 @@ def test_a_task_taken_after_the_end_is_stopped() -> None:
     job, task = release(job)
     cancelled, _ = state.step(job, CancelRequested(job_id="j"), 5000)
     _, effects = state.step(cancelled, started(task), 6000)
-    assert effects == [state.Stop("j")]
+    assert effects == [state.Stop("j", 10_001)]
 
 
 def test_an_ended_job_is_tidied_up_and_stays_as_it_ended() -> None:
