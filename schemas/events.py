@@ -231,6 +231,9 @@ class JobRequested(Message, frozen=True, kw_only=True):
     deadline_seconds: int = 7 * 86400
 
 
+ATTEMPTS_A_RUN = 10_000
+"""Attempts of a job's second run, after a retry by hand, are numbered from here on: what a worker of the first run says late
+is recognised."""
 CLEANUP_STAGE = -1
 """Stage number of the task that tidies up after the end of a job."""
 

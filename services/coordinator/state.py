@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from schemas.events import (
+    ATTEMPTS_A_RUN,
     CLEANUP_STAGE,
     KINDS,
     TERMINAL,
@@ -41,8 +42,6 @@ from services.coordinator import policy
 NOTES_KEPT = 10
 KEEP_FAILED_MS = 3600 * 1000
 """A job that failed or was cancelled keeps its plan and results for so long, so that a retry by hand goes on there."""
-ATTEMPTS_A_RUN = 10_000
-"""Attempts are numbered on from here with each retry by hand, so that what a former run's worker says is recognised."""
 LAST_PHASE = 0.02
 """Share of planning, and of finishing, in the progress that people see."""
 

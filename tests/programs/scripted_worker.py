@@ -46,7 +46,7 @@ class Scripted:
         if task.number in script.get("hang", []):
             await asyncio.sleep(3600)
         how, times = script.get("fail", {}).get(str(task.number), ["", 0])
-        if (ctx.attempt - 1) % 10_000 < times:
+        if ctx.attempt <= times:
             raise {"transient": Transient, "permanent": Permanent}[how]("scripted", f"attempt {ctx.attempt} fails as scripted")
         steps = 20 if script.get("seconds", 0) > 1 else 1
         for step in range(steps):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from schemas.events import TaskReleased
+from schemas.events import ATTEMPTS_A_RUN, TaskReleased
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -31,7 +31,7 @@ class TaskBuffer:
 
     def push(self, waiting: Waiting) -> None:
         self._arrivals += 1
-        heapq.heappush(self._heap, (-(waiting.task.attempt % 10_000), self._arrivals, waiting))
+        heapq.heappush(self._heap, (-(waiting.task.attempt % ATTEMPTS_A_RUN), self._arrivals, waiting))
 
     def pop(self) -> Waiting:
         """The next one. Raises IndexError when empty."""

@@ -26,6 +26,7 @@ class TaskContext:
         self.settings = settings
         self.job_id = job_id
         self.attempt = attempt
+        """1, 2, … since the request, or since the last retry by hand."""
         self.label = label
         """`plan`, `encode-12`: for logs and names of temporary folders."""
         self.fraction = 0.0

@@ -11,7 +11,7 @@ from contextlib import suppress
 import msgspec
 
 from schemas import topics
-from schemas.events import ErrorInfo, TaskFailed, TaskReleased, TaskReturned
+from schemas.events import ATTEMPTS_A_RUN, ErrorInfo, TaskFailed, TaskReleased, TaskReturned
 from services.runtime.jobs.buffer import Waiting
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Cancelled, TimedOut, classify
@@ -75,7 +75,8 @@ class Slots:
         task = waiting.task
         label = f"{task.role}-{task.stage}-{task.number}" if task.role == "run" else task.role
         ctx = TaskContext(
-            storage=self._storage, settings=self._settings, job_id=task.job_id, attempt=task.attempt, label=label,
+            storage=self._storage, settings=self._settings, job_id=task.job_id, label=label,
+            attempt=(task.attempt - 1) % ATTEMPTS_A_RUN + 1,
             emit=lambda event, key: self._emit(event, key, waiting.traceparent),
         )  # fmt: skip
         running = Running(waiting, ctx, time.monotonic() + self._settings.task_timeout_seconds)

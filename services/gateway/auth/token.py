@@ -1,0 +1,93 @@
+"""The API token, until sign-in exists: a bearer header, or a cookie that a page sets from `?token=` once."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from services.gateway.problems import Problem
+from services.runtime.settings import Settings, SettingsError
+
+COOKIE = "reelworks_session"
+_COOKIE_SECONDS = 12 * 3600
+_OPEN_EXACT = frozenset({"/healthz", "/readyz", "/favicon.ico"})
+"""Probes send no token."""
+_OPEN_PREFIXES = ("/static/", "/v1/media/")
+"""Style sheets are no secret; signed URLs prove themselves."""
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def check_binding(settings: Settings) -> None:
+    """Raises SettingsError when the gateway would be open to the network without a token."""
+    if not settings.api_token and not is_loopback(settings.host):
+        raise SettingsError(
+            f"REELWORKS_HOST={settings.host!r} can be reached from other machines, and REELWORKS_API_TOKEN is not set: "
+            "set a token that clients must send, or bind to 127.0.0.1"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class Door:
+    """Lets requests in, or answers them itself."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._token = settings.api_token.encode()
+        # The cookie is not the token: who reads a cookie cannot use the API elsewhere with it.
+        self._cookie = hmac.new(self._token, b"reelworks cookie", hashlib.sha256).hexdigest()
+        self._open = _OPEN_EXACT | ({"/videos"} if settings.callback_allow else frozenset[str]())
+        """Old clients of /videos send no Authorization. It is there only for those who named callback hosts."""
+        self._public_host = urlsplit(settings.public_url).netloc
+
+    def check(self, request: web.Request) -> web.StreamResponse | None:
+        """None to go on. Raises Problem 401 or 403; answers a redirect that sets the cookie for `?token=`."""
+        if request.method not in _SAFE:
+            self._same_origin(request)
+        path = request.path
+        if self.is_open(request) or path in self._open or path.startswith(_OPEN_PREFIXES):
+            return None
+        if "token" in request.query and request.method == "GET" and self._is_token(request.query["token"]):
+            return self._with_cookie(request)
+        raise Problem(
+            401,
+            "unauthorized",
+            "this gateway needs its API token",
+            accepted="Authorization: Bearer <REELWORKS_API_TOKEN>; for pages, ?token=<REELWORKS_API_TOKEN> once",
+            headers={"WWW-Authenticate": 'Bearer realm="reelworks"'},
+        )
+
+    def is_open(self, request: web.BaseRequest) -> bool:
+        """Whether no token is needed, or the request shows it."""
+        if not self._token:
+            return True
+        scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self._is_token(shown.strip()):
+            return True
+        return hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), self._cookie.encode())
+
+    def _is_token(self, shown: str) -> bool:
+        return hmac.compare_digest(hashlib.sha256(shown.encode("utf-8", "replace")).digest(), hashlib.sha256(self._token).digest())
+
+    def _with_cookie(self, request: web.Request) -> web.Response:
+        clean = request.rel_url.without_query_params("token")
+        answer = web.Response(status=303, headers={"Location": str(clean), "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+        answer.set_cookie(COOKIE, self._cookie, max_age=_COOKIE_SECONDS, httponly=True, samesite="Strict", secure=request.secure, path="/")
+        return answer
+
+    def _same_origin(self, request: web.Request) -> None:
+        """A page of another site must not act for its visitor: browsers name the page's origin, other clients none."""
+        origin = request.headers.get("Origin", "")
+        if origin and urlsplit(origin).netloc not in (request.host, self._public_host):
+            raise Problem(403, "foreign-origin", "pages of other sites may not change anything here", value=origin, accepted=request.host)

@@ -1,0 +1,1 @@
+"""From the bytes and names that clients send to objects and requests."""
