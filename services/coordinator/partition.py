@@ -222,7 +222,14 @@ class Actor(threading.Thread):
         metrics.EVENTS.labels(sent.type).inc()
         if isinstance(event, TaskStarted):
             self._host.notice(event.worker)
-        job, effects = state.step(turn.get(event.job_id), event, turn.now_ms)
+        try:
+            job, effects = state.step(turn.get(event.job_id), event, turn.now_ms)
+        except Exception as wrong:
+            # Nobody but the intake and the workers writes here, but a record that cannot be applied must not stop the
+            # partition for ever: reading it again would end the same way.
+            log.exception("an event could not be applied", partition=self.partition, offset=received.offset)
+            turn.buried.append((received, f"{sent.type} could not be applied: {type(wrong).__name__}: {wrong}"))
+            return
         if job is not None:
             turn.put(job, effects)
 
@@ -320,10 +327,10 @@ class Actor(threading.Thread):
         trace = job.traceparent
         match effect:
             case state.Complete(name, key, data):
-                event = msgspec.convert(data, BY_NAME[name])  # writers are strict: what a handler added is checked here
+                value = self._completion(job, name, data)
                 event_id = f"{job.job_id}/{job.runs}/{job.state}"
                 made = envelope.headers_for(name, source=SOURCE, event_id=event_id, traceparent=trace)
-                return Record(topic=topics.COMPLETIONS, key=key, value=envelope.encode_value(event), headers=made, partition=self.partition)
+                return Record(topic=topics.COMPLETIONS, key=key, value=value, headers=made, partition=self.partition)
             case state.Continue(name, data, event_id):
                 made = envelope.headers_for(name, source=SOURCE, event_id=event_id, traceparent=trace)
                 return Record(topic=topics.REQUESTS, key=job.job_id, value=msgspec.json.encode(data), headers=made)
@@ -340,6 +347,13 @@ class Actor(threading.Thread):
                 made.append(("reelworks-reason", reason.encode()[:4000]))
                 made.append(("reelworks-origin-topic", topics.REQUESTS.encode()))
                 return Record(topic=topics.DEAD_LETTERS, key=job_id, value=msgspec.json.encode({"job_id": job_id}), headers=made)
+
+    def _completion(self, job: JobStatus, name: str, data: dict[str, Any]) -> bytes:
+        try:
+            return envelope.encode_value(msgspec.convert(data, BY_NAME[name]))
+        except msgspec.ValidationError as wrong:  # workers check what they send; a foreign hand's event must not stop us
+            log.error("an outcome is not as its schema says", job_id=job.job_id, type=name, reason=str(wrong))
+            return msgspec.json.encode(data)
 
     # ── Towards the scheduler ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -82,9 +82,16 @@ Effect = Complete | Continue | Stop | Bury
 
 
 def step(job: JobStatus | None, event: JobEvent, now_ms: int) -> tuple[JobStatus | None, list[Effect]]:
-    """The job after the event, and what must leave the process with it. The given job is not changed."""
+    """The job after the event, and what must leave the process with it. The given job is not changed.
+
+    Raises ValueError for a request of an unknown kind.
+    """
     if job is None:
-        return (_begin(event, now_ms), []) if isinstance(event, JobRequested) else (None, [])
+        if not isinstance(event, JobRequested):
+            return None, []
+        if event.request_type not in KINDS:
+            raise ValueError(f"{event.request_type!r} is no request that a job can come of")
+        return _begin(event, now_ms), []
     job = _copy(job)
     effects: list[Effect] = []
     match event:
@@ -261,7 +268,7 @@ def _finished(job: JobStatus, event: TaskFinished, now_ms: int, effects: list[Ef
         return
     stage = job.stages[job.stage]
     done = finished_tasks(job)
-    if event.number >= stage.total or done >> event.number & 1:
+    if not 0 <= event.number < stage.total or done >> event.number & 1:
         return
     job.started_ms = job.started_ms or now_ms
     _mark(job, done | 1 << event.number)

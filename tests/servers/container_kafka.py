@@ -62,10 +62,13 @@ def container_kafka() -> Iterator[str]:
 def environment(advertised: str) -> dict[str, str]:
     """The embedded broker's properties, as the image takes them: `group.id` is KAFKA_GROUP_ID."""
     lines = [line.split("=", 1) for line in local.PROPERTIES.splitlines() if line and not line.startswith("#")]
-    properties = {name: value for name, value in lines} | {
+    properties = dict(lines) | {
         "controller.quorum.voters": "1@localhost:9093",
-        "listeners": f"PLAINTEXT://:{PORT},CONTROLLER://localhost:9093",
-        "advertised.listeners": f"PLAINTEXT://{advertised}",
+        "listeners": f"PLAINTEXT://:{PORT},BROKER://localhost:9094,CONTROLLER://localhost:9093",
+        "advertised.listeners": f"PLAINTEXT://{advertised},BROKER://localhost:9094",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        # The broker asks itself about transactions, and what clients reach is not there inside of the container.
+        "inter.broker.listener.name": "BROKER",
         "log.dirs": "/var/lib/kafka/data",
     }
     return {"KAFKA_" + name.upper().replace(".", "_"): value for name, value in properties.items()}

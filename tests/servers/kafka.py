@@ -1,4 +1,7 @@
-"""The Kafka of the tests: the one that KAFKA_BOOTSTRAP_SERVERS names, else the embedded broker, once for the session."""
+"""The Kafka of the tests: the one that KAFKA_BOOTSTRAP_SERVERS names, else the embedded broker, once for the session.
+
+No coordinator may run on it: tests of the gateway write statuses as one would, and a real one would take them for its own.
+"""
 
 from __future__ import annotations
 
@@ -22,3 +25,11 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with EmbeddedKafka(tmp_path_factory.mktemp("kafka"), cache=Settings().cache_path()) as broker:
         admin.apply(Settings(bootstrap_servers=broker.bootstrap_servers))
         yield broker.bootstrap_servers
+
+
+@pytest.fixture
+def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
+    """An embedded broker that a test may kill and start again."""
+    with EmbeddedKafka(tmp_path_factory.mktemp("own-kafka"), cache=Settings().cache_path()) as broker:
+        admin.apply(Settings(bootstrap_servers=broker.bootstrap_servers))
+        yield broker

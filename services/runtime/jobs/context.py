@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from services.runtime.jobs import scratch
 from services.runtime.jobs.failures import Cancelled, ScratchFull
 from services.runtime.settings import Settings
 from services.runtime.storage.base import Storage
@@ -60,8 +61,7 @@ class TaskContext:
     def scratch(self) -> Path:
         """A folder of this task's own, removed when the task ends. Its quota: `REELWORKS_SCRATCH_QUOTA_BYTES`."""
         if self._scratch is None:
-            parent = self.settings.scratch_path()
-            parent.mkdir(parents=True, exist_ok=True)
+            parent = scratch.own(self.settings.scratch_path())
             self._scratch = Path(tempfile.mkdtemp(prefix=f"{self.job_id}-{self.label}-", dir=parent))
         return self._scratch
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from schemas.events import TaskFinished, TaskReleased
+from schemas.events import BY_NAME, KINDS, TaskFinished, TaskReleased
 from services.runtime.jobs import plan as plans
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Transient
-from services.runtime.jobs.handler import Job, JobHandler, Results, Task
+from services.runtime.jobs.handler import Finished, Job, JobHandler, Results, Task
 from services.runtime.jobs.plan import StoredPlan
 from services.runtime.storage.base import ObjectStore, PreconditionFailed
 
@@ -53,6 +53,7 @@ class Performer:
             return done
         results = await self._results(stored, store)
         finished = await self._handler.finish(job, stored.data, results, ctx)
+        _check_completion(job, finished)
         return msgspec.structs.replace(done, outputs=finished.outputs, data=finished.data)
 
     async def _plan(self, task: TaskReleased, ctx: TaskContext, store: ObjectStore) -> tuple[StoredPlan, str]:
@@ -106,6 +107,12 @@ class Performer:
         if remaining:
             key, reason = next(iter(remaining.items()))
             raise Transient("cleanup", f"{len(remaining)} objects remain, such as {key}: {reason}")
+
+
+def _check_completion(job: Job, finished: Finished) -> None:
+    """Writers are strict: raises ValidationError when the outcome would not be what its schema says."""
+    base = {"job_id": job.job_id, "subject": job.subject, "kind": job.kind, "outputs": msgspec.to_builtins(finished.outputs)}
+    msgspec.convert(finished.data | base, BY_NAME[KINDS[job.request_type].completion])
 
 
 def _job(task: TaskReleased) -> Job:

@@ -20,6 +20,7 @@ import uvloop
 
 from schemas import envelope, topics
 from schemas.events import JobCancelled, RunningTask, TaskReleased, TaskStarted, WorkerSeen
+from services.runtime.jobs import scratch
 from services.runtime.jobs.buffer import TaskBuffer, Waiting
 from services.runtime.jobs.handler import JobHandler
 from services.runtime.jobs.offsets import OpenOffsets
@@ -28,6 +29,7 @@ from services.runtime.kafka.group import GroupConsumer
 from services.runtime.kafka.producer import EventProducer, record
 from services.runtime.kafka.reader import LogReader, Received
 from services.runtime.settings import Settings
+from services.runtime.storage.base import StorageError
 from services.runtime.storage.factory import open_storage
 from services.runtime.telemetry import health, metrics
 from services.runtime.telemetry.logging import get_logger
@@ -44,6 +46,8 @@ LEAVE_SECONDS = 8.0
 """For leaving the group and for the acknowledgement of what was taken at that moment."""
 HANG_SECONDS = 30.0
 """A task that is over its deadline for so long did not let itself be ended: the process ends instead."""
+SWEEP_SECONDS = 2 * 86400.0
+"""Age of a broken-off write that nobody continues any more: longer than any task, and than any resumed upload."""
 CANCELLED_KEPT = 10_000
 EXIT_UNDELIVERED, EXIT_HANGING = 71, 70
 log = get_logger(__name__)
@@ -277,10 +281,12 @@ class Worker:
             ready={"assigned": lambda: "" if self._owned else "no partition yet"},
             service=self.service,
         )
+        sweeping = asyncio.create_task(self._sweep())
         thread = threading.Thread(target=self.consume, name="consumer", daemon=True)
         thread.start()
         log.info("worker runs", name=self.name, slots=self._slot_count)
         await stop.wait()
+        sweeping.cancel()
         until = time.monotonic() + self._settings.drain_seconds
         self._stopping.set()
         await asyncio.to_thread(self._left.wait, LEAVE_SECONDS)  # what was just taken begins, and counts as running
@@ -294,6 +300,17 @@ class Worker:
         server.close()
         log.info("worker ended", name=self.name)
         return 0
+
+    async def _sweep(self) -> None:
+        # What processes that were killed have left: scratch folders of this machine, broken-off writes in the store.
+        try:
+            folders = await asyncio.to_thread(scratch.sweep, self._settings.scratch_path())
+            writes = await self._storage.bucket().sweep(older_than_seconds=SWEEP_SECONDS)
+        except StorageError as wrong:
+            log.warning("leftovers were not removed", reason=str(wrong))
+            return
+        if folders or writes:
+            log.info("leftovers removed", scratch_folders=folders, broken_off_writes=writes)
 
     def _alive(self) -> str:
         silent = time.monotonic() - self._last_poll

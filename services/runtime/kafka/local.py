@@ -180,7 +180,8 @@ class EmbeddedKafka:
                 f"-Dlog4j2.configurationFile={self.data / 'log4j2.xml'}", "-cp", f"{libs}/*"]  # fmt: skip
         with (self.data / "broker.log").open("ab") as log:
             if not (logs / "meta.properties").exists():
-                cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+                # One in 64 would begin with a hyphen, which the tool takes for an option; Kafka's own ids never do.
+                cluster = "R" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
                 subprocess.run(
                     [*base, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)], stdout=log, stderr=log, check=True
                 )

@@ -420,3 +420,17 @@ def test_progress_of_running_tasks_is_told_when_it_shows() -> None:
     assert told.progress == pytest.approx(0.02 + 0.96 * 0.25, abs=0.001)
     assert state.report(told, {(0, 1): (0.2, "encoding")}) is None
     assert task.number == 0
+
+
+def test_a_request_of_an_unknown_kind_begins_no_job() -> None:
+    with pytest.raises(ValueError, match="'Nonsense' is no request"):
+        state.step(None, msgspec.structs.replace(REQUEST, request_type="Nonsense"), 1000)
+
+
+@pytest.mark.parametrize("number", [-1, 1, 10**9])
+def test_an_outcome_of_a_task_that_there_is_not_changes_nothing(number: int) -> None:
+    job = planned(1)
+    job, task = release(job)
+    after, effects = state.step(job, msgspec.structs.replace(finished(task), number=number), 4000)
+    assert after is not None
+    assert (after.state, state.finished_tasks(after), effects) == ("running", 0, [])

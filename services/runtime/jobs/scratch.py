@@ -1,0 +1,36 @@
+"""Scratch folders: below a folder named after the process, so that a killed process's leftovers can be told and removed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+
+
+def own(parent: Path) -> Path:
+    """This process's folder for temporary files; made when it is first asked for."""
+    folder = parent / f"{socket.gethostname()}-{os.getpid()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def sweep(parent: Path) -> int:
+    """Remove the folders of processes of this machine that are gone. Answers how many."""
+    removed = 0
+    for folder in parent.glob(f"{socket.gethostname()}-*") if parent.is_dir() else ():
+        number = folder.name.rpartition("-")[2]
+        if number.isdigit() and int(number) != os.getpid() and not _alive(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)
+            removed += 1
+    return removed
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
