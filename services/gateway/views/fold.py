@@ -83,9 +83,9 @@ def _one(folded: Folded, record: Received) -> None:
         else:
             add_asset(folded, envelope.decode(record.value, AssetChanged), record.value)
     elif record.topic == topics.COMPLETIONS:
-        folded.completions.pop(key, None)
         folded.completions_gone.discard(key)
         if record.value is None:
+            folded.completions.pop(key, None)
             folded.completions_gone.add(key)
         else:
             _completion(folded, key, record)
@@ -125,7 +125,9 @@ def _job_row(job: JobStatus, value: bytes, recorded_ms: int) -> JobRow:
 def _completion(folded: Folded, key: str, record: Received) -> None:
     read = envelope.read(record.headers, record.value)
     done = envelope.decode(read.data, JobFailed if read.type == "JobFailed" else Completion)
-    folded.completions[key] = (done.subject, done.kind, read.type, done.finished_ms, read.data)
+    known = folded.completions.get(key)
+    if known is None or done.finished_ms >= known[3]:  # of another partition, perhaps: read later is not newer
+        folded.completions[key] = (done.subject, done.kind, read.type, done.finished_ms, read.data)
     if read.type == "TranscodeCompleted" and done.subject not in folded.seen_assets:
         folded.seen_assets[done.subject] = (done.finished_ms, 0)
 

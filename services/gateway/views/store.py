@@ -75,6 +75,13 @@ class StoredCompletion(msgspec.Struct, frozen=True):
 _JOB = "job_id, recorded_ms, waiting, record"
 _VISIBLE = "(deleted_ms = 0 OR newest_job_ms > deleted_ms)"
 
+# Outcomes of one subject lie in the partitions of their jobs, so a rebuilt view may read the older one last.
+_NEWER_COMPLETION = """
+INSERT INTO completions VALUES (?,?,?,?,?,?) ON CONFLICT (key) DO UPDATE SET
+  subject = excluded.subject, kind = excluded.kind, type = excluded.type, finished_ms = excluded.finished_ms, record = excluded.record
+WHERE excluded.finished_ms >= completions.finished_ms
+"""
+
 
 class View:
     """One gateway's copy of what the log says."""
@@ -139,9 +146,7 @@ class View:
                 _write_jobs(db, folded)
                 _write_assets(db, folded)
                 db.executemany("DELETE FROM completions WHERE key = ?", [(k,) for k in folded.completions_gone])
-                db.executemany(
-                    "INSERT OR REPLACE INTO completions VALUES (?,?,?,?,?,?)", [(k, *row) for k, row in folded.completions.items()]
-                )
+                db.executemany(_NEWER_COMPLETION, [(k, *row) for k, row in folded.completions.items()])
                 if offsets is not None:
                     db.executemany("INSERT OR REPLACE INTO offsets VALUES (?,?,?)", [(t, p, n) for (t, p), n in offsets.items()])
                     db.execute("INSERT OR REPLACE INTO meta VALUES ('saved_ms', ?)", (str(int(time.time() * 1000)),))

@@ -9,9 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from schemas.events import AssetChanged
-from services.gateway.views.fold import Folded, add_accepted, add_asset, add_job
+from schemas import envelope, topics
+from schemas.events import AssetChanged, TranscodeCompleted
+from services.gateway.views.fold import Folded, add_accepted, add_asset, add_job, fold
 from services.gateway.views.store import JOBS_KEPT_MS, STALE_MS, View
+from services.runtime.kafka.reader import Received
 from tests.servers.gateway import status
 
 NOW = 1_795_297_320_541
@@ -109,3 +111,21 @@ def test_the_line_is_in_the_order_of_creation(view: View) -> None:
     for name, created, state in (("b", 2, "queued"), ("a", 1, "queued"), ("c", 3, "succeeded")):
         view.write(job(name, created, state))
     assert view.waiting() == [("transcoder", "a"), ("transcoder", "b")]
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+@pytest.mark.parametrize("order", list(itertools.permutations([1, 2, 3])))
+def test_of_two_outcomes_of_a_subject_the_newer_is_shown_whatever_partition_is_read_first(
+    view: View, order: tuple[int, ...], batches: int
+) -> None:
+    records = [completion(finished_ms, partition=n) for n, finished_ms in enumerate(order)]
+    for batch in [records] if batches == 1 else [records[:1], records[1:]]:
+        view.write(fold(batch))
+    [shown] = view.completions("a")
+    assert msgspec.json.decode(shown.record)["job_id"] == "j3"
+
+
+def completion(finished_ms: int, *, partition: int) -> Received:
+    done = TranscodeCompleted(job_id=f"j{finished_ms}", subject="a", kind="transcode", asset_id="a", finished_ms=finished_ms)
+    headers = [(name, value) for name, value in envelope.headers_for("TranscodeCompleted", source="t") if isinstance(value, bytes)]
+    return Received(topics.COMPLETIONS, partition, 0, finished_ms, b"a:transcode", envelope.encode_value(done), [*headers])
