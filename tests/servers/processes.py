@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas import envelope, topics
-from schemas.events import JobStatus
+from schemas.events import FollowUp, JobStatus, UploadReceived
 from services.runtime.children import dies_with_parent
 from services.runtime.kafka.producer import EventProducer, Record, record
 from services.runtime.kafka.reader import LogReader, Received
@@ -177,3 +178,8 @@ def cluster(bootstrap_servers: str, folder: Path, **environment: str) -> Iterato
         yield made
     finally:
         made.close()
+
+
+def script(name: str, then: tuple[FollowUp, ...] = (), **what: Any) -> UploadReceived:
+    """A request for the scripted worker."""
+    return UploadReceived(key=f"in/{name}.mov", title=json.dumps(what), then=then)
