@@ -52,7 +52,6 @@ class Coordinator:
         self._host = Host(
             seek=lambda partition, offset: self._seeks.put((partition, offset)),
             notice=self._noticed.put,
-            task_partitions=task_partitions,
             guarded=tuple(guarded),
         )
         self._actors: dict[int, Actor] = {}

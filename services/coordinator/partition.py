@@ -16,22 +16,20 @@ from typing import Any
 import msgspec
 
 from schemas import envelope, topics
-from schemas.events import BY_NAME, JobCancelled, JobStatus, Position, TaskReleased, TaskStarted, WorkerSeen
-from services.coordinator import jobs, state
+from schemas.events import JobStatus, Position, TaskStarted, WorkerSeen
+from services.coordinator import records, state
 from services.coordinator.intake import dead_letter
 from services.coordinator.jobs import Jobs
 from services.coordinator.scheduler import Scheduler
 from services.coordinator.watchdog import Watch
 from services.runtime.kafka.admin import low_watermark
-from services.runtime.kafka.partition_log import PartitionLog
+from services.runtime.kafka.partition_log import TROUBLE, PartitionLog
 from services.runtime.kafka.producer import Record
 from services.runtime.kafka.reader import Received
 from services.runtime.settings import Settings
 from services.runtime.telemetry import metrics
 from services.runtime.telemetry.logging import get_logger
 
-SOURCE = "reelworks/coordinator"
-POSITION_KEY = b"@offset"
 BATCH = 1000
 """Events of one transaction at most."""
 PACE_SECONDS = 0.015
@@ -48,10 +46,6 @@ class Tick(msgspec.Struct, frozen=True):
     alive: tuple[WorkerSeen, ...]
 
 
-class Restart(Exception):
-    """The log is not as expected; read everything again."""
-
-
 class Host(msgspec.Struct, frozen=True):
     """What an actor asks of the process that it lives in."""
 
@@ -59,7 +53,6 @@ class Host(msgspec.Struct, frozen=True):
     """(partition, offset): deliver events from there on."""
     notice: Callable[[str], None]
     """A task names this worker."""
-    task_partitions: dict[str, int]
     guarded: tuple[tuple[str, int], ...]
     """Places that transactions may write to, beside the partition's own."""
 
@@ -107,7 +100,8 @@ class Actor(threading.Thread):
             except Exception as wrong:
                 self.caught_up.clear()
                 cause = type(wrong).__name__
-                log.warning("partition is read again", partition=self.partition, error=f"{cause}: {wrong}")
+                told = {"partition": self.partition, "error": f"{cause}: {wrong}"}
+                log.warning("partition is read again", **told, exc_info=not isinstance(wrong, TROUBLE))
                 pause = 0.2 if time.monotonic() - began > 30 else min(3.0, pause * 2)
                 self._stopping.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 (jitter, no secret)
             finally:
@@ -144,7 +138,7 @@ class Actor(threading.Thread):
     def _recall(self, partition_log: PartitionLog) -> tuple[Jobs, int]:
         memory, position = Jobs(), 0
         for received in partition_log.read():
-            if received.key == POSITION_KEY and received.value is not None:
+            if received.key == records.POSITION_KEY.encode() and received.value is not None:
                 position = envelope.decode(received.value, Position).next
             elif received.key is not None and not received.key.startswith(b"@"):
                 memory.load(received)
@@ -177,7 +171,7 @@ class Actor(threading.Thread):
                 self._commit(partition_log, memory, turn, released, position)
                 written = self.position = position
             elif tick is not None and position != written:
-                partition_log.commit([self._position(position)])
+                partition_log.commit([records.position(self.partition, position)])
                 written = self.position = position
 
     def _take(self, seconds: float) -> tuple[list[Received], Tick | None]:
@@ -264,7 +258,7 @@ class Actor(threading.Thread):
             turn.memory.expect(job, turn.now_ms)
 
     def _release(self, turn: _Turn) -> list[Record]:
-        records: list[Record] = []
+        made: list[Record] = []
         for job in turn.changed.values():
             self._report(job, turn.now_ms)
         for grant in self._scheduler.take(self):
@@ -276,29 +270,24 @@ class Actor(threading.Thread):
             service = state.service_of_stage(job)
             job, task = released
             turn.put(job, [])
-            records.append(self._task_record(task, job, service, grant.partition))
+            made.append(records.task(task, job, service, grant.partition))
             self._report_used(grant.job, job, turn.now_ms, grant.partition)
-        return records
+        return made
 
     # ── Writing ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _commit(self, partition_log: PartitionLog, memory: Jobs, turn: _Turn, released: list[Record], position: int) -> None:
-        records = [self._position(position)]
-        values: dict[str, bytes] = {}
+        values = {job.job_id: envelope.encode_value(job) for job in turn.changed.values()}
+        made = [records.position(self.partition, position)]
         for job in turn.changed.values():
-            values[job.job_id] = raw = envelope.encode_value(job)
             self._seq += 1
-            records.append(
-                Record(topic=topics.JOBS, key=job.job_id, value=raw, partition=self.partition, headers=jobs.headers(job, SOURCE, self._seq))
-            )
-        records.extend(released)
-        for job, effect in turn.effects:
-            records.append(self._effect_record(job, effect))
-        for received, reason in turn.buried:
-            records.append(dead_letter(received, reason))
+            made.append(records.status(self.partition, job, values[job.job_id], self._seq))
+        made += released
+        made += [records.effect(self.partition, job, effect) for job, effect in turn.effects]
+        made += [dead_letter(received, reason) for received, reason in turn.buried]
         began = time.monotonic()
         try:
-            partition_log.commit(records)
+            partition_log.commit(made)
         except Exception:
             metrics.TRANSACTIONS.labels("failed").inc()
             raise
@@ -313,47 +302,6 @@ class Actor(threading.Thread):
             if isinstance(effect, state.Complete):
                 metrics.JOBS_ENDED.labels(job.kind, job.state).inc()
                 log.info("job ended", job_id=job.job_id, state=job.state, kind=job.kind, code=job.error.code if job.error else "")
-
-    def _position(self, position: int) -> Record:
-        value = envelope.encode_value(Position(next=position))
-        return Record(topic=topics.JOBS, key=POSITION_KEY, value=value, partition=self.partition)
-
-    def _task_record(self, task: TaskReleased, job: JobStatus, service: str, partition: int) -> Record:
-        key = f"{task.job_id}/{task.stage}/{task.number}"
-        headers = envelope.headers_for("TaskReleased", source=SOURCE, event_id=f"{key}/{task.attempt}", traceparent=job.traceparent)
-        return Record(topic=topics.tasks(service), key=key, value=envelope.encode_value(task), headers=headers, partition=partition)
-
-    def _effect_record(self, job: JobStatus, effect: state.Effect) -> Record:
-        trace = job.traceparent
-        match effect:
-            case state.Complete(name, key, data):
-                value = self._completion(job, name, data)
-                event_id = f"{job.job_id}/{job.runs}/{job.state}"
-                made = envelope.headers_for(name, source=SOURCE, event_id=event_id, traceparent=trace)
-                return Record(topic=topics.COMPLETIONS, key=key, value=value, headers=made, partition=self.partition)
-            case state.Continue(name, data, event_id):
-                made = envelope.headers_for(name, source=SOURCE, event_id=event_id, traceparent=trace)
-                return Record(topic=topics.REQUESTS, key=job.job_id, value=msgspec.json.encode(data), headers=made)
-            case state.Stop(job_id, below):
-                made = envelope.headers_for("JobCancelled", source=SOURCE, traceparent=trace)
-                return Record(
-                    topic=topics.CONTROL,
-                    key=job_id,
-                    value=envelope.encode_value(JobCancelled(job_id=job_id, attempts_below=below)),
-                    headers=made,
-                )
-            case state.Bury(job_id, reason):
-                made = envelope.headers_for("RetryRequested", source=SOURCE, event_id=f"{job_id}/{job.runs}/retry", traceparent=trace)
-                made.append(("reelworks-reason", reason.encode()[:4000]))
-                made.append(("reelworks-origin-topic", topics.REQUESTS.encode()))
-                return Record(topic=topics.DEAD_LETTERS, key=job_id, value=msgspec.json.encode({"job_id": job_id}), headers=made)
-
-    def _completion(self, job: JobStatus, name: str, data: dict[str, Any]) -> bytes:
-        try:
-            return envelope.encode_value(msgspec.convert(data, BY_NAME[name]))
-        except msgspec.ValidationError as wrong:  # workers check what they send; a foreign hand's event must not stop us
-            log.error("an outcome is not as its schema says", job_id=job.job_id, type=name, reason=str(wrong))
-            return msgspec.json.encode(data)
 
     # ── Towards the scheduler ─────────────────────────────────────────────────────────────────────────────────────
 

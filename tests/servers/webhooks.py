@@ -49,10 +49,6 @@ class Receiver:
         """The next callback. Raises queue.Empty when none comes in time."""
         return self._received.get(timeout=seconds)
 
-    def silent(self) -> bool:
-        """Whether nothing is waiting."""
-        return self._received.empty()
-
 
 @contextmanager
 def receiver() -> Iterator[Receiver]:

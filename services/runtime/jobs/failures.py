@@ -65,7 +65,7 @@ def classify(error: BaseException) -> ErrorInfo:
         case PreconditionFailed():
             return Permanent("object-changed", str(error), "Send the request again for the object as it is now.").info()
         case Refused():
-            return Permanent("storage-refused", str(error)).info()
+            return Permanent("storage-refused", str(error), "Name a bucket and a key that the services may use.").info()
         case StorageError():
             return Transient("storage", str(error)).info()
         case TimeoutError() | asyncio.CancelledError():

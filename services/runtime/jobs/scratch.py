@@ -15,6 +15,11 @@ def own(parent: Path) -> Path:
     return folder
 
 
+def remove_own(parent: Path) -> None:
+    """At a clean end: nothing stays behind."""
+    shutil.rmtree(parent / f"{socket.gethostname()}-{os.getpid()}", ignore_errors=True)
+
+
 def sweep(parent: Path) -> int:
     """Remove the folders of processes of this machine that are gone. Answers how many."""
     removed = 0

@@ -297,6 +297,7 @@ class Worker:
         self._beat(force=True, bye=True)
         await asyncio.to_thread(self._producer.close, 10.0)
         await self._storage.close()
+        scratch.remove_own(self._settings.scratch_path())
         server.close()
         log.info("worker ended", name=self.name)
         return 0

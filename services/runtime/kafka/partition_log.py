@@ -34,6 +34,10 @@ class Stuck(RuntimeError):
     """The log did not come to the state it should have in time."""
 
 
+TROUBLE = (KafkaException, Stuck)
+"""What a broker's troubles look like. Anything else that stops an owner is a defect of its own."""
+
+
 class PartitionLog:
     """Opened by `open`, read once by `read`, then written by `commit`.
 

@@ -22,6 +22,8 @@ def test_only_folders_of_dead_processes_of_this_machine_are_removed(tmp_path: Pa
     assert scratch.sweep(tmp_path) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([mine.name, f"{host}-{os.getppid()}", "elsewhere-1", f"{host}-notes"])
     assert (mine / "task").is_dir()
+    scratch.remove_own(tmp_path)
+    assert not mine.exists()
 
 
 def test_a_folder_that_is_not_there_has_nothing_to_remove(tmp_path: Path) -> None:
