@@ -32,8 +32,9 @@ setup-dev: $(VENV)/.dev  ## make .venv with what testing needs, too
 demo: setup      ## start everything, take a film in, end with the page where it plays (ONCE=1: stop as soon as it is playable)
 	@$(BIN)/reelworks demo $(if $(ONCE),--once)
 
+# Most tests wait for processes to start and leases to end, so two files at a time take little more than half of the time.
 test: setup-dev  ## all the tests; the servers that they need are started by them
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
 
 check: setup-dev ## under a minute: format, lint, types, imports, generated files, unit tests
 	$(BIN)/ruff format --check .
