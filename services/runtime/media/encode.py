@@ -36,8 +36,10 @@ VERSION = "1"
 # GOPs) are lost, so it begins a little earlier; where the container has no index, early enough for any usual GOP.
 _LEAD_INDEXED = 1.0
 _LEAD_SEARCHED = 12.0
-# Frames of x264 run in threads whose number changes the bits: fixed, so that a second attempt on any machine writes the same.
-_ENCODER_THREADS = 4
+# With several frames in threads x264's buffer model (maxrate) looks at frames that are still being encoded, so the bits
+# depend on timing: of six runs one differed. With one thread a second attempt writes the same. It costs nothing here: the
+# rungs of a ladder are encoded side by side, and a machine with more processors has more slots.
+_ENCODER_THREADS = 1
 _FRAGMENTED = "+frag_keyframe+empty_moov+default_base_moof+negative_cts_offsets+skip_trailer"
 
 
