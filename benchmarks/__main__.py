@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import platform
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 NAMES = ("ladder", "polls", "loop", "memory")
 RESULTS = Path(__file__).with_name("results.md")
@@ -28,6 +31,7 @@ def main(names: list[str]) -> int:
     if unknown:
         sys.stderr.write(f"no benchmark is called {unknown[0]!r}; there are {', '.join(NAMES)}\n")
         return 2
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     rows: list[dict[str, Any]] = []
     for name in names or NAMES:
         sys.stderr.write(f"── {name}\n")

@@ -1,6 +1,6 @@
 """CPU seconds of our ladder against the bare cascade: one ffmpeg for the whole film, each rung scaled from the one above.
 
-    python -m benchmarks.ladder [CLIP]
+    python -m benchmarks ladder
 
 Ours goes through `JobEnvironment`: probe, chunks, segments split, stamped and stored, sound, MP4s composed, poster and
 thumbnail, verification. The bare command makes the same rungs and sound with the same settings, and MP4 files only.
@@ -10,15 +10,11 @@ Both run after one another in one process, alternately, and count the CPU time o
 from __future__ import annotations
 
 import asyncio
-import logging
 import resource
-import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-
-import structlog
 
 from schemas.events import UploadReceived
 from services.runtime.media import binaries, encode, probe, sandbox
@@ -34,7 +30,7 @@ _TIMEOUT_SECONDS = 3600.0
 
 
 def run(clip: Path | None = None, *, repeat: int = REPEAT) -> list[dict[str, Any]]:
-    """One row for each way, and their ratio."""
+    """Rows of the table."""
     return asyncio.run(_run(clip or _sample(), repeat))
 
 
@@ -55,19 +51,15 @@ async def _run(clip: Path, repeat: int) -> list[dict[str, Any]]:
             encoding: list[float] = []
             ours.append(await _cpu_of(lambda n=number, e=encoding: _ours(settings, clip, Path(folder) / str(n), e)))
             share.append(encoding[0])
-    ratio = min(ours) / min(bare)
     return [
-        {"name": "bare cascade", "value": round(min(bare), 2), "unit": "CPU s", "of": clip.name},
-        {"name": "our ladder, everything", "value": round(min(ours), 2), "unit": "CPU s", "of": clip.name},
-        {"name": "our ladder, up to the last segment", "value": round(min(share), 2), "unit": "CPU s", "of": clip.name},
         {
-            "name": "ladder ratio",
-            "value": round(ratio, 3),
-            "unit": "×",
-            "goal": f"≤ {GOAL}",
-            "met": ratio <= GOAL,
-            "command": "python -m benchmarks.ladder",
-        },
+            "what": f"CPU of our ladder against the bare cascade, {clip.name}",
+            "value": f"{min(ours) / min(bare):.3f} ×",
+            "goal": f"≤ {GOAL} ×",
+            "command": "python -m benchmarks ladder",
+            "note": f"{min(ours):.1f} CPU s for everything ({min(share):.1f} up to the last segment) against {min(bare):.1f}; "
+            f"the least of {repeat} runs of each, in turn",
+        }
     ]
 
 
@@ -123,9 +115,3 @@ async def _cascade(settings: Settings, clip: Path, folder: Path) -> None:
         ]  # fmt: skip
     argv = [programs.ffmpeg, "-v", "error", "-y", "-nostdin", "-i", sandbox.as_url(str(clip)), "-filter_complex", ";".join(graph), *outputs]
     await output_of(argv, timeout=_TIMEOUT_SECONDS)
-
-
-if __name__ == "__main__":
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    for row in run(Path(sys.argv[1]) if len(sys.argv) > 1 else None):
-        print("  ".join(f"{key}={value}" for key, value in row.items()))
