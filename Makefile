@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
-.PHONY: help setup setup-dev demo test check bench clean lock generate format
+.PHONY: help setup setup-dev demo test check check-units check-rest bench clean lock generate format
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -37,13 +37,18 @@ test: setup-dev  ## all the tests; the servers that they need are started by the
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
 
 check: setup-dev ## under a minute: format, lint, types, imports, generated files, unit tests
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target check-units check-rest
+
+check-units:
+	$(BIN)/python -m pytest -q tests/unit
+
+check-rest:
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/basedpyright --level error
 	$(BIN)/lint-imports
 	$(BIN)/python -m schemas.generate --check
 	$(BIN)/python -m services.cli.docs --check
-	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/basedpyright --level error
 
 bench: setup-dev ## measure, and write benchmarks/results.md
 	$(BIN)/python -m benchmarks
