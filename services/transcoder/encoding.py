@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 
 from services.runtime.jobs.context import TaskContext
@@ -103,6 +104,11 @@ def picture(film: Film, number: int) -> encode.Picture:
     return encode.Picture(width=rung.width, height=rung.height, max_rate=rung.max_rate)
 
 
+def readable(ctx: TaskContext) -> int:
+    """For how many seconds ffmpeg may read the source: a signed URL stands in its command line, so no longer than the task lives."""
+    return math.ceil(ctx.settings.task_timeout_seconds)
+
+
 async def locate(film: Film, ctx: TaskContext) -> str:
     """Where ffmpeg reads the source. Raises Permanent when it is another object than was planned."""
     store: ObjectStore = ctx.storage.bucket(film.bucket)
@@ -110,7 +116,7 @@ async def locate(film: Film, ctx: TaskContext) -> str:
         raise Permanent(
             "object-changed", f"{film.key!r} was replaced while the job ran", "Send the request again for the object as it is now."
         )
-    return await store.source_for(film.key)
+    return await store.source_for(film.key, seconds=readable(ctx))
 
 
 async def watermark(film: Film, ctx: TaskContext) -> encode.Overlay | None:

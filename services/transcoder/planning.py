@@ -16,7 +16,7 @@ from services.runtime.media import binaries, encode, progress, structure
 from services.runtime.media.probe import ACCEPTED, Source, VideoStream, probe, refused
 from services.runtime.media.process import ProcessFailed, spawn
 from services.runtime.storage.base import ObjectInfo, ObjectStore
-from services.transcoder import decision, layout
+from services.transcoder import decision, encoding, layout
 from services.transcoder.film import Film
 from services.transcoder.segments import grid
 
@@ -48,7 +48,7 @@ async def plan(job: Job, ctx: TaskContext) -> Plan:
 async def look(ctx: TaskContext, store: ObjectStore, key: str, container: str) -> Source:
     """What is in the source; counted where the container does not tell how long it is."""
     programs = await binaries.find(ctx.settings)
-    location = await store.source_for(key)
+    location = await store.source_for(key, seconds=encoding.readable(ctx))
     source = await probe(programs.ffprobe, location, container=container, check=ctx.raise_if_cancelled)
     video = source.video
     if video is None or video.frames:
