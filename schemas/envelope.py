@@ -6,6 +6,7 @@ Structured mode (section 3.3): `content-type: application/cloudevents+json`, att
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -23,7 +24,12 @@ JOB_NAMESPACE = uuid.UUID("6b0c1f0e-7d0f-5d9e-8a35-0f2f5d3c9a71")
 """Namespace of derived ids. Never to be changed: it decides which requests are the same."""
 
 _encode = msgspec.json.Encoder(order=None).encode
-_decoders: dict[str, msgspec.json.Decoder[Any]] = {}
+# Made here, once, for all events: msgspec fills in what it knows of a type while it makes the first decoder, and a second
+# thread that meets the half-known type ends the process (segmentation fault, seen with 0.22).
+_decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind) for kind in (*events.BY_NAME.values(), events.Completion, events.Request)
+}
+_making = threading.Lock()
 
 
 class Unreadable(ValueError):
@@ -119,9 +125,10 @@ _ATTRIBUTES = frozenset({"type", "id", "source", "subject", "time", "traceparent
 
 def decode(data: bytes, kind: type[T]) -> T:
     """The event in `data`. Unknown fields are ignored. Raises Unreadable with the place of the first fault."""
-    decoder = _decoders.get(kind.__name__)
+    decoder = _decoders.get(kind)
     if decoder is None:
-        decoder = _decoders[kind.__name__] = msgspec.json.Decoder(kind)
+        with _making:
+            decoder = _decoders.setdefault(kind, msgspec.json.Decoder(kind))
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
