@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import os
 import shlex
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 import structlog
 
+from services.runtime.children import dies_with_parent
 from services.runtime.media.failures import MediaTrouble, StreamBroken
 
 log = structlog.get_logger("media")
@@ -32,8 +31,6 @@ _PIPE_BYTES = 1 << 20
 _STDERR_LINES = 60
 # Looking more often than this for cancellation and the deadline would cost more than it gains.
 _LOOK_SECONDS = 0.2
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 class ProcessFailed(Exception):
@@ -147,7 +144,7 @@ async def spawn(
             stderr=asyncio.subprocess.PIPE,
             pass_fds=writers,
             start_new_session=True,
-            preexec_fn=_die_with_parent(),
+            preexec_fn=dies_with_parent(),
             limit=_PIPE_BYTES,
         )
     except BaseException:
@@ -242,20 +239,3 @@ async def _reader(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.ReadTr
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
     )
     return reader, transport
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """What the child does between fork and exec: ask the kernel to be killed when the parent ends, however that ends.
-
-    Between the fork and the request the parent may have ended already: then its pid is no longer our parent's.
-    """
-    if _libc is None:
-        return None
-    parent, prctl = os.getpid(), _libc.prctl
-
-    def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return ask
