@@ -176,8 +176,12 @@ class EmbeddedKafka:
         logs, properties = self.data / "logs", self.data / "server.properties"
         properties.write_text(PROPERTIES.format(port=port, controller_port=free_port(), logs=logs))
         (self.data / "log4j2.xml").write_text(LOGGING)
-        base = [runtime, "-Xms64m", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-                f"-Dlog4j2.configurationFile={self.data / 'log4j2.xml'}", "-cp", f"{libs}/*"]  # fmt: skip
+        # What the JVM unpacks lies with the rest: a broker that is killed cannot remove it, the next start does.
+        temporary = self.data / "tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        base = [runtime, "-Xms64m", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData",
+                f"-Djava.io.tmpdir={temporary}", f"-Dlog4j2.configurationFile={self.data / 'log4j2.xml'}", "-cp", f"{libs}/*"]  # fmt: skip
         with (self.data / "broker.log").open("ab") as log:
             if not (logs / "meta.properties").exists():
                 # One in 64 would begin with a hyphen, which the tool takes for an option; Kafka's own ids never do.
