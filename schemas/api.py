@@ -210,8 +210,24 @@ class AssetView(msgspec.Struct, frozen=True, kw_only=True):
     poster_url: str | None
     thumbnail_url: str | None
     hls_url: str | None
+    """Master playlist of its stream, for any player: the playback token is in it, and in every URI that it leads to."""
+    storyboard_url: str | None
+    """WebVTT with a picture of the film for each moment of it."""
+    live: bool
+    """Whether the film is still being encoded: it can be watched from its beginning, and its playlists grow."""
     created_at: str
     updated_at: str
+
+
+class Playback(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer to POST /v1/assets/{id}/playback, which also sets the cookie that opens these URLs."""
+
+    hls_url: str
+    storyboard_url: str | None
+    live: bool
+    encrypted: bool
+    expires_at: str
+    """Of the cookie. The same request before then brings a new one."""
 
 
 class AssetPage(msgspec.Struct, frozen=True, kw_only=True):

@@ -130,6 +130,10 @@ class Recipe(Message, frozen=True, kw_only=True):
     """Where poster and thumbnail are taken: `10%` of the duration or `1s`. Clamped into the film."""
     layout: Literal["asset", "beside"] = "asset"
     """`asset`: under assets/{asset}/. `beside`: one .mp4 and one .jpg in the folder of the input."""
+    hls: bool = True
+    """Whether HLS follows: the job's `then` gets a StreamRequested when it has none. Never with the layout `beside`."""
+    encryption: Literal["none", "aes-128"] = "none"
+    """Of the segments: `aes-128` with a random key and IV per asset; the gateway hands the key to those who may watch."""
 
 
 class UploadReceived(Request, frozen=True, kw_only=True):
@@ -170,13 +174,23 @@ class ZipRequested(Request, frozen=True, kw_only=True):
 
 
 class StreamRequested(Request, frozen=True, kw_only=True):
-    """Make HLS of a film that is in storage."""
+    """Make HLS of a film: of an asset that was transcoded, or of any object in storage."""
 
     asset_id: Identifier | None = None
+    """With no `key`: an asset that has been transcoded. With one, left out: uuid5 of bucket and key."""
     key: str = ""
+    """The object. It is packaged as it is where that is possible, else transcoded first."""
     bucket: str = ""
+    """Left out: the bucket of `REELWORKS_STORAGE_URL`."""
+    title: Annotated[str, Meta(max_length=300)] = ""
     layout: Literal["asset", "flat-ts"] = "asset"
-    target: str = ""
+    """`asset`: CMAF under assets/{asset}/. `flat-ts`: output.m3u8 and MPEG-TS segments in the folder `target`."""
+    target: Annotated[str, Meta(max_length=900)] = ""
+    """With `flat-ts`: the folder, such as `Holidays/Crete.hls/`."""
+    target_bucket: str = ""
+    """Left out: the bucket of the object."""
+    recipe: Recipe = Recipe()
+    """For the transcode, when one is needed. With `flat-ts` its `heights` ask for a master of several; none: the best one alone."""
 
 
 class IndexRequested(Request, frozen=True, kw_only=True):
@@ -262,6 +276,9 @@ class TaskFinished(Message, frozen=True, kw_only=True):
     worker: str
     plan_hash: str = ""
     """With a plan task: of the plan that it has written."""
+    needs: FollowUp | None = None
+    """With a plan task: another job that must come first. The coordinator asks for it; when it has ended, this job is planned
+    again with its outcome as `cause`."""
     stages: tuple[StagePlan, ...] = ()
     outputs: tuple[Output, ...] = ()
     """With a finish task: what the job has made."""
@@ -427,6 +444,8 @@ class JobStatus(msgspec.Struct, kw_only=True, omit_defaults=True):
     """1, and one more with each retry by hand."""
     cleanup: Literal["", "waiting", "done"] = ""
     """Of an ended job: whether its plan and results are still to be removed. Its task counts as stage -1."""
+    needs: str = ""
+    """The job that must end before this one can be planned."""
     retry_wanted: bool = False
     """A retry was asked for while the cleanup was under way; it begins when that is over."""
 
@@ -484,8 +503,18 @@ class TranscodeCompleted(Completion, frozen=True, kw_only=True):
 
 class StreamReady(Completion, frozen=True, kw_only=True):
     asset_id: str
+    bucket: str = ""
+    """Of the playlists."""
     master: str = ""
+    """Key of the playlist to open: the master, or output.m3u8."""
     progressive: bool = False
+    """The film is still being encoded: it can be watched from its beginning, and its playlists grow."""
+    recipe: str = ""
+    """The folder of its renditions below the asset's."""
+    layout: Literal["asset", "flat-ts"] = "asset"
+    duration_seconds: float = 0.0
+    encrypted: bool = False
+    """Whether a player must fetch a key."""
 
 
 class IndexCompleted(Completion, frozen=True, kw_only=True):
@@ -540,6 +569,34 @@ class SegmentsReady(Message, frozen=True, kw_only=True):
     width: int = 0
     height: int = 0
     frame_rate: float = 0.0
+    language: str = "und"
+    """Of sound: ISO 639, `und` when the source does not tell."""
+    label: str = ""
+    """Of sound: what the source calls the track."""
+    default: bool = False
+    """Of sound: whether it plays when nobody chose."""
+    channels: int = 0
+    """Of sound."""
+    ceiling: int = 0
+    """Bits per second that the encoder stays under, over two seconds."""
+    iv: str = ""
+    """With AES-128: 32 hexadecimal digits; the key lies beside the master playlist. Empty: not encrypted."""
+
+
+# ── media.playlists ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class PlaylistChanged(Message, frozen=True, kw_only=True):
+    """A playlist that grows was written again: whoever keeps a copy of the older one may drop it."""
+
+    asset_id: str
+    bucket: str
+    key: str
+    etag: str
+    segments: int = 0
+    """How many it lists; 0 for a master."""
+    ended: bool = False
+    """It will not change any more."""
 
 
 # ── Registry ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -557,7 +614,7 @@ COMPLETIONS: tuple[type[Message], ...] = (
     TranscodeCompleted, StreamReady, IndexCompleted, ZipCompleted, CallbackDelivered, JobFailed,
 )  # fmt: skip
 OTHERS: tuple[type[msgspec.Struct], ...] = (
-    TaskReleased, JobCancelled, WorkerSeen, JobStatus, Position, AssetChanged, SegmentsReady,
+    TaskReleased, JobCancelled, WorkerSeen, JobStatus, Position, AssetChanged, SegmentsReady, PlaylistChanged,
 )  # fmt: skip
 
 BY_NAME: dict[str, type[msgspec.Struct]] = {t.__name__: t for t in (*REQUESTS, *JOB_EVENTS, *COMPLETIONS, *OTHERS)}
@@ -575,7 +632,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 KINDS: dict[str, Kind] = {
     "UploadReceived": Kind("transcode", "transcoder", "TranscodeCompleted", True),
-    "StreamRequested": Kind("stream", "streamer", "StreamReady", False),
+    "StreamRequested": Kind("stream", "streamer", "StreamReady", True),
     "ZipRequested": Kind("zip", "zipper", "ZipCompleted", False),
     "IndexRequested": Kind("index", "indexer", "IndexCompleted", False),
     "CallbackRequested": Kind("callback", "notifier", "CallbackDelivered", True),

@@ -20,8 +20,9 @@ _STATES: Final[tuple[State, ...]] = ("queued", "planning", "running", "finishing
 
 PROBLEMS: Final[dict[int, str]] = {
     400: "What was sent is wrong: `detail` says what, `value` with which value, `accepted` what is accepted.",
-    401: "The API token is missing or wrong.",
-    403: "Not allowed: a bucket or callback host that is on no allow-list, a wrong or expired signature, a page of another site.",
+    401: "The API token is missing or wrong; with a stream, the playback token is missing or has expired.",
+    403: "Not allowed: a bucket or callback host that is on no allow-list, a wrong or expired signature, a playback token that is forged "
+    "or another film's, a page of another site.",
     404: "There is no such thing.",
     405: "Another method is possible here; see Allow.",
     408: "The client fell silent; nothing was kept.",
@@ -62,6 +63,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     body_required: bool = True
     open: bool = False
     """Whether no API token is needed."""
+    playback: bool = False
+    """Whether a playback token is."""
 
 
 def _text(**more: Any) -> Json:
@@ -75,6 +78,11 @@ PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     "filename": ("Name of the file, percent-encoded, in any script.", _text()),
     "key": ("Object key, percent-encoded; slashes stand as they are.", _text()),
     "name": ("A file's name with its fingerprint.", _text()),
+    "path": (
+        "`{recipe}/master.m3u8`, `{recipe}/{rendition}/index.m3u8`, `iframes.m3u8`, `init.mp4` and `00000.m4s` beside that one, "
+        "`{recipe}/aes.key`, `storyboard.vtt`, `storyboard.jpg`, `captions-….vtt`. Slashes stand as they are.",
+        _text(),
+    ),
     "wait": ("Seconds to wait for a change (long poll).", {"type": "integer", "minimum": 0, "maximum": 60, "default": 0}),
     "limit": ("Items of a page.", {"type": "integer", "minimum": 1, "maximum": api.MAX_PAGE, "default": 50}),
     "cursor": ("`next_cursor` of the page before.", _text()),
@@ -101,6 +109,7 @@ PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
 _POST: Final = (400, 415, 413, 503)
 _IDEMPOTENT: Final = ("Idempotency-Key",)
 _SIGNED: Final = ("bucket", "expires", "signature")
+_CORS: Final = ("Access-Control-Allow-Origin", "Access-Control-Allow-Methods", "Access-Control-Allow-Headers")
 
 ROUTES: Final[tuple[Route, ...]] = (
     Route(
@@ -171,6 +180,35 @@ ROUTES: Final[tuple[Route, ...]] = (
         answers={200: Answer("It is gone.", api.AssetDeleted)}, problems=(404, 409, 502, 503),
     ),
     Route(
+        method="post", path="/v1/assets/{asset_id}/playback", name="openPlayback",
+        about="Where to play an asset, and the cookie `reelworks_play` that opens its stream. Again before it expires.",
+        answers={200: Answer("The URLs; the cookie goes with them by itself.", api.Playback, ("Set-Cookie",))}, problems=(403, 404),
+    ),
+    Route(
+        method="get", path="/v1/assets/{asset_id}/hls/master.m3u8", name="getStream", about="To the master playlist of the newest stream.",
+        answers={302: Answer("It is there; a token in the query goes along.", None, ("Location",))}, problems=(401, 403, 404),
+        open=True, playback=True,
+    ),
+    Route(
+        method="options", path="/v1/assets/{asset_id}/hls/master.m3u8", name="mayGetStream", about="For pages of other sites (CORS).",
+        answers={204: Answer("They may.", None, _CORS)}, open=True,
+    ),
+    Route(
+        method="get", path="/v1/assets/{asset_id}/hls/{path}", name="getStreamObject",
+        about="A playlist, segment, key, storyboard or captions of an asset's stream.", headers=("Range", "If-Range", "If-None-Match"),
+        answers={
+            200: Answer("The whole object.", "application/octet-stream", ("ETag", "Cache-Control")),
+            206: Answer("The range, of a segment.", "application/octet-stream", ("ETag", "Content-Range")),
+            302: Answer("The segment lies there for some minutes.", None, ("Location",)),
+            304: Answer("The client has it.", None, ("ETag",)),
+        },
+        problems=(401, 403, 404, 416, 503), open=True, playback=True,
+    ),
+    Route(
+        method="options", path="/v1/assets/{asset_id}/hls/{path}", name="mayGetStreamObject", about="For pages of other sites (CORS).",
+        answers={204: Answer("They may.", None, _CORS)}, open=True,
+    ),
+    Route(
         method="get", path="/v1/media/{key}", name="getMedia", about="An object of the folder store, by signed URL.", query=_SIGNED,
         headers=("Range", "If-Range", "If-None-Match"), open=True,
         answers={
@@ -236,7 +274,19 @@ def document() -> Json:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "REELWORKS_API_TOKEN, where one is set; without one every caller may.",
-                }
+                },
+                "playbackCookie": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "reelworks_play",
+                    "description": "A playback token of one asset, as POST /v1/assets/{asset_id}/playback sets it.",
+                },
+                "playbackToken": {
+                    "type": "apiKey",
+                    "in": "query",
+                    "name": "token",
+                    "description": "The same for players without cookies: it is in an asset's `hls_url` and in every URI of playlists.",
+                },
             },
         },
     }
@@ -260,7 +310,7 @@ def _operation(route: Route) -> Json:
     if route.body is not None:
         operation["requestBody"] = {"required": route.body_required, "content": _content(route.body)}
     if route.open:
-        operation["security"] = []
+        operation["security"] = [{"playbackCookie": []}, {"playbackToken": []}] if route.playback else []
     return operation
 
 

@@ -45,12 +45,19 @@ COMPACTED = {
     "max.compaction.lag.ms": str(6 * 3600 * 1000),
 }
 
+# Faust's client reads lz4, which our producers send, only with a further library; these records are few and small.
+UNCOMPRESSED = {"compression.type": "uncompressed"}
+
 REQUESTS = "media.requests"
 JOB_EVENTS = "media.job-events"
 JOBS = "media.jobs"
 ASSETS = "media.assets"
 COMPLETIONS = "media.completions"
 SEGMENTS = "media.segments"
+PLAYLISTS = "media.playlists"
+LIVE_APP = "reelworks-live"
+LIVE_TABLE = f"{LIVE_APP}-segments-changelog"
+"""The table of the streamer's live app, as Faust names it; it must have as many partitions as SEGMENTS."""
 WORKERS = "media.workers"
 CONTROL = "media.control"
 DEAD_LETTERS = "media.dead-letters"
@@ -79,8 +86,12 @@ TOPICS: tuple[Topic, ...] = (
           carries=("AssetChanged",), about="What people decide about assets."),
     Topic(name=COMPLETIONS, partitions=JOB_PARTITIONS, key="{subject}:{kind}", cleanup="compact", config=COMPACTED,
           carries=_names(events.COMPLETIONS), about="The public outcome of jobs."),
-    Topic(name=SEGMENTS, partitions=6, key="asset id", cleanup="delete", retention_ms=DAY_MS,
+    Topic(name=SEGMENTS, partitions=6, key="asset id", cleanup="delete", retention_ms=DAY_MS, config=UNCOMPRESSED,
           carries=("SegmentsReady",), about="Parts of films that can be played already."),
+    Topic(name=LIVE_TABLE, partitions=6, key="rendition and segment", cleanup="compact,delete", retention_ms=DAY_MS, config=COMPACTED,
+          about="What the streamer's live app remembers. Nobody else reads it."),
+    Topic(name=PLAYLISTS, partitions=6, key="playlist's key", cleanup="compact,delete", retention_ms=DAY_MS, config=COMPACTED,
+          carries=("PlaylistChanged",), about="Playlists that grow while a film is being encoded, each time one was written."),
     Topic(name=WORKERS, partitions=1, key="worker id", cleanup="delete", retention_ms=3600 * 1000,
           config={"message.timestamp.type": "LogAppendTime", "segment.ms": str(600 * 1000)},
           carries=("WorkerSeen",), about="Heartbeats; their append times are the clock of the leases."),

@@ -14,8 +14,9 @@ from services.runtime.jobs import plan as plans
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent, Transient
 from services.runtime.media import binaries, cmaf, encode, probe, progress
+from services.runtime.media.presentation import init_key, segment_key, video_name
 from services.runtime.media.process import ProcessFailed, Running, output_of, spawn
-from services.runtime.storage.base import NotFound, ObjectStore
+from services.runtime.storage.base import ObjectStore
 from services.transcoder import decision, layout, verification
 from services.transcoder.encoding import locate, picture, watermark
 from services.transcoder.film import AudioMade, ComposeMp4, CopyMp4, FileMade, Film, Made, StillsMade, VideoMade
@@ -31,17 +32,15 @@ _SEGMENT = re.compile(r"(\d{5,})\.m4s")
 
 async def mp4(work: ComposeMp4, film: Film, ctx: TaskContext) -> FileMade:
     """The MP4 of one rung, or of the sound alone."""
-    await _verify(film, ctx)
+    made = await _encoded(film, ctx)
     programs = await binaries.find(ctx.settings)
     store, folder = ctx.storage.bucket(""), layout.folder(film, ctx.job_id)
     path = ctx.scratch() / "composed.mp4"
     rung = next((r for r in film.rungs if r.side == work.side), None)
     ctx.progress(0.0, f"composing {rung.name}" if rung else "composing the sound")
     codecs: list[str] = []
-    sound = ""
-    if film.source.audio is not None:
-        sound, codec = await _fetch_sound(film, store, folder, ctx)
-        codecs += [codec] if sound else []
+    sound, codec = await _fetch_sound(film, made, store, folder, ctx)
+    codecs += [codec] if sound else []
     if rung is None:
         if not sound:
             raise Permanent("no-sound", "the file announces sound, and not one piece of it could be decoded", probe.ACCEPTED)
@@ -64,7 +63,8 @@ async def copied(work: CopyMp4, film: Film, ctx: TaskContext) -> FileMade:
 
 async def stills(film: Film, ctx: TaskContext) -> StillsMade:
     """Poster in the size of the largest rung (not beside the input) and thumbnail."""
-    await _verify(film, ctx)
+    if not film.copied:
+        await _encoded(film, ctx)
     programs = await binaries.find(ctx.settings)
     location, overlay = await locate(film, ctx), await watermark(film, ctx)
     assert film.grid is not None
@@ -109,10 +109,11 @@ async def stills(film: Film, ctx: TaskContext) -> StillsMade:
     return StillsMade(files=tuple(files))
 
 
-async def _verify(film: Film, ctx: TaskContext) -> None:
-    """Before anything appears under a name that readers look at: is the film whole? Raises what verification raises."""
-    if film.grid is None or film.copied:
-        return
+async def _encoded(film: Film, ctx: TaskContext) -> list[Made]:
+    """What the first stage has made, in the order of its tasks.
+
+    Checked before anything appears under a name that readers look at: is the film whole? Raises what verification raises.
+    """
     store, limit = ctx.storage.bucket(""), asyncio.Semaphore(_READERS)
 
     async def result(number: int) -> Made:
@@ -121,7 +122,9 @@ async def _verify(film: Film, ctx: TaskContext) -> None:
 
     encoding, _ = decision.stages(film)
     made = await asyncio.gather(*(result(n) for n in range(len(encoding))))
-    verification.frames(film, [m for m in made if isinstance(m, VideoMade)], [m for m in made if isinstance(m, AudioMade)])
+    if film.grid is not None:
+        verification.frames(film, [m for m in made if isinstance(m, VideoMade)], [m for m in made if isinstance(m, AudioMade)])
+    return made
 
 
 def _thumbnail_size(width: int, height: int) -> tuple[int, int]:
@@ -133,15 +136,15 @@ async def _compose(ffmpeg: str, film: Film, rung: Rung, store: ObjectStore, fold
     """Feed the rung's segments to ffmpeg. Answers the codec."""
     grid = film.grid
     assert grid is not None
-    rendition = layout.video_rendition(rung.side)
-    init = await store.read(layout.init(folder, rendition))
+    rendition = video_name(rung.side)
+    init = await store.read(init_key(folder, rendition))
     argv = encode.progressive(ffmpeg, str(path), rate=grid.rate, timescale=grid.timescale, audio_path=sound)
 
     async def feed(running: Running) -> None:
         await running.feed(init)
         expected = 0
         async for number, key in segments(store, folder, rendition):
-            fragment = await store.read(key, limit=_SEGMENT_LIMIT)
+            fragment = await _segment(film, store, key)
             if cmaf.decode_time(fragment) != expected:
                 raise Transient("segments", f"segment {number} of {rendition} begins at tick {cmaf.decode_time(fragment)}, not {expected}")
             expected += cmaf.read_samples(fragment).duration
@@ -166,27 +169,33 @@ async def segments(store: ObjectStore, folder: str, rendition: str) -> AsyncIter
     for expected, number in enumerate(sorted(int(match[1]) for name in names if (match := _SEGMENT.fullmatch(name)))):
         if number != expected:
             raise Transient("segments", f"segment {expected} of {rendition} is missing")
-        yield number, layout.segment(folder, rendition, number)
+        yield number, segment_key(folder, rendition, number)
 
 
-async def _fetch_sound(film: Film, store: ObjectStore, folder: str, ctx: TaskContext) -> tuple[str, str]:
-    """The sound's segments as one file in scratch space, and its codec; no path when the source's sound turned out empty."""
-    rendition = layout.audio_rendition(film)
-    path = ctx.scratch() / "sound.mp4"
-    try:
-        init = await store.read(layout.init(folder, rendition))
-    except NotFound:
-        # The source announces sound and has none.
+async def _segment(film: Film, store: ObjectStore, key: str) -> bytes:
+    """A segment as it was before it was encrypted."""
+    data = await store.read(key, limit=_SEGMENT_LIMIT)
+    return film.encryption.decrypt(data) if film.encryption else data
+
+
+async def _fetch_sound(film: Film, made: list[Made], store: ObjectStore, folder: str, ctx: TaskContext) -> tuple[str, str]:
+    """The sound that the MP4s hold: a file in scratch space, and its codec; no path when there is none.
+
+    It is the default track, or where that turned out empty the first that did not.
+    """
+    # Tasks are in the order of preference (`decision.sounds`).
+    sound = next((m for m in made if isinstance(m, AudioMade) and m.segments), None)
+    if sound is None:
         return "", ""
-    count = 0
+    rendition = layout.audio_renditions(film)[sound.track]
+    path = ctx.scratch() / "sound.mp4"
     with path.open("wb") as file:
-        file.write(init)
+        file.write(await store.read(init_key(folder, rendition)))
         async for _, key in segments(store, folder, rendition):
             ctx.raise_if_cancelled()
-            file.write(await store.read(key, limit=_SEGMENT_LIMIT))
-            count += 1
+            file.write(await _segment(film, store, key))
             ctx.check_scratch()
-    return (str(path), cmaf.read_init(init).codecs) if count else ("", "")
+    return str(path), sound.codecs
 
 
 async def _drain(running: Running) -> None:

@@ -25,6 +25,16 @@ def refuse_incomplete(structure: Structure, name: str) -> None:
         raise Permanent("truncated", f"{name!r} is not complete: {structure.truncated}", "Upload the whole file again.")
 
 
+def refuse_recipe(recipe: Recipe) -> None:
+    """Raises Permanent for wishes that contradict each other."""
+    if recipe.encryption != "none" and recipe.layout == "beside":
+        raise Permanent(
+            "encryption",
+            f"encryption {recipe.encryption!r} is for segments, and with the layout 'beside' there are none to play",
+            "Leave out one of the two: 'encryption', or 'layout'.",
+        )
+
+
 def refuse_size(video: VideoStream, limit: int) -> None:
     """Raises Permanent for pictures that are too large or too small."""
     pixels = video.coded_width * video.coded_height
@@ -82,14 +92,19 @@ def stages(film: Film) -> tuple[list[Work], list[Work]]:
     """Tasks that encode, and tasks that put together what was encoded."""
     source = film.source
     if source.video is None or film.grid is None:
-        return [EncodeAudio()], [ComposeMp4(side=0)]
+        return sounds(source), [ComposeMp4(side=0)]
     if film.copied:
         return [], [CopyMp4(copy_audio=copies_audio(source)), MakeStills()]
     parts = chunks(film.frames, film.grid, single=not source.seekable or not film.frames)
     encoding: list[Work] = [EncodeVideo(chunk=c) for c in parts]
-    if source.audio is not None:
-        encoding.insert(0 if source.duration_seconds <= _AUDIO_FIRST_SECONDS else 1, EncodeAudio())
+    at = 0 if source.duration_seconds <= _AUDIO_FIRST_SECONDS else 1
+    encoding[at:at] = sounds(source)
     return encoding, [*(ComposeMp4(side=r.side) for r in film.rungs), MakeStills()]
+
+
+def sounds(source: Source) -> list[Work]:
+    """A task for each sound track, the default one's first: it is the one that the MP4s hold."""
+    return [EncodeAudio(track=n) for n in sorted(range(len(source.audios)), key=lambda n: not source.audios[n].default)]
 
 
 def still_seconds(position: str, seconds: float, frame_seconds: float) -> float:

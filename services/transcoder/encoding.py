@@ -1,4 +1,4 @@
-"""The tasks of the first stage: a chunk of the film in all rungs, or the whole sound."""
+"""The tasks of the first stage: a chunk of the film in all rungs, or the whole of a sound track."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Sequence
 
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent
-from services.runtime.media import binaries, encode, progress
+from services.runtime.media import binaries, encode, packaging, progress
+from services.runtime.media.failures import BadMedia
+from services.runtime.media.packaging import Packaged
+from services.runtime.media.probe import refused
 from services.runtime.media.process import ProcessFailed, Running, spawn
 from services.runtime.storage.base import ObjectStore
-from services.transcoder import layout
-from services.transcoder.film import AudioMade, EncodeVideo, Film, RungMade, VideoMade
-from services.transcoder.publishing import Published, Publisher
+from services.transcoder import layout, renditions
+from services.transcoder.film import AudioMade, EncodeAudio, EncodeVideo, Film, RungMade, VideoMade
+from services.transcoder.publishing import Publisher
 
 WATERMARK_LIMIT = 16 * 1024**2
 """Bytes of a watermark's file."""
@@ -35,13 +38,11 @@ async def video(work: EncodeVideo, film: Film, ctx: TaskContext) -> VideoMade:
     )
     overlay = await watermark(film, ctx)
     total = grid.segments_of(film.frames) if film.frames_certain else 0
+    pictures, _ = renditions.planned(film)
     publishers = [
-        Publisher(
-            film, ctx, layout.video_rendition(rung.side),
-            first_segment=chunk.first_segment, first_tick=chunk.first_frame * grid.ticks, width=rung.width, height=rung.height, total=total,
-        )
-        for rung in film.rungs
-    ]  # fmt: skip
+        Publisher(film, ctx, r, first_segment=chunk.first_segment, first_tick=chunk.first_frame * grid.ticks, total=total) for r in pictures
+    ]
+    await _hand_out_key(film, ctx)
     note = "encoding " + ", ".join(rung.name for rung in film.rungs)
 
     def arguments(descriptors: Sequence[int]) -> list[str]:
@@ -58,7 +59,7 @@ async def video(work: EncodeVideo, film: Film, ctx: TaskContext) -> VideoMade:
         if not failed.nothing_came:
             raise
         # The film ended before this chunk. Whether it may have is for verification to say, which sees all of them.
-        made = [Published() for _ in publishers]
+        made = [Packaged() for _ in publishers]
     counts = {m.frames for m in made}
     if len(counts) != 1:
         raise Permanent("broken", f"the renditions of one chunk differ in length: {sorted(counts)} frames")
@@ -66,37 +67,47 @@ async def video(work: EncodeVideo, film: Film, ctx: TaskContext) -> VideoMade:
         chunk=chunk.number,
         frames=counts.pop(),
         rungs=tuple(
-            RungMade(side=rung.side, frames=m.frames, segments=m.segments, size=m.size, init_hash=m.init_hash, codecs=m.codecs)
+            RungMade(
+                side=rung.side, frames=m.frames, segments=tuple(m.segments), init_hash=m.init_hash, codecs=m.init.codecs if m.init else ""
+            )
             for rung, m in zip(film.rungs, made, strict=True)
         ),
     )
 
 
-async def audio(film: Film, ctx: TaskContext) -> AudioMade:
-    """The whole sound."""
+async def audio(work: EncodeAudio, film: Film, ctx: TaskContext) -> AudioMade:
+    """The whole of a sound track."""
     programs = await binaries.find(ctx.settings)
     location = await locate(film, ctx)
-    assert film.source.audio is not None
+    track = film.source.audios[work.track]
     seconds = film.grid.segment_seconds if film.grid else 4.0
 
     def arguments(descriptors: Sequence[int]) -> list[str]:
         return encode.audio_track(
-            programs.ffmpeg, location, film.source, origin=film.origin_seconds, segment_seconds=seconds, descriptor=descriptors[0]
+            programs.ffmpeg, location, track, origin=film.origin_seconds, segment_seconds=seconds, descriptor=descriptors[0]
         )
 
     # Sound comes a hundred times faster than it plays: one event for half a minute of it.
-    publisher = Publisher(film, ctx, layout.audio_rendition(film), together=8)
+    _, sounds = renditions.planned(film)
+    publisher = Publisher(film, ctx, sounds[work.track], together=8)
+    await _hand_out_key(film, ctx)
     try:
         async with spawn(arguments, outputs=1, timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled) as running:
-            (made,) = await _collect(running, [publisher], ctx, "encoding the sound", seconds=film.source.audio.duration_seconds)
+            (made,) = await _collect(running, [publisher], ctx, "encoding the sound", seconds=track.duration_seconds)
     except ProcessFailed as failed:
-        if not failed.nothing_came:
+        # A header that announces sound with nothing behind it: the pictures are a film without it. And a film is not lost for
+        # a further track that cannot be decoded.
+        if not failed.nothing_came and (track.default or not isinstance(refused(failed), BadMedia)):
             raise
-        # A header that announces sound with nothing behind it: the pictures are a film without it.
-        made = Published()
-    return AudioMade(
-        seconds=made.ticks / made.timescale if made.timescale else 0.0, segments=made.segments, size=made.size, codecs=made.codecs
-    )
+        made = Packaged()
+    codecs = made.init.codecs if made.init else ""
+    return AudioMade(track=work.track, seconds=made.seconds, segments=tuple(made.segments), codecs=codecs)
+
+
+async def _hand_out_key(film: Film, ctx: TaskContext) -> None:
+    """Before anything is announced that needs it; any task may be the first."""
+    if film.encryption is not None:
+        await packaging.store_key(ctx.storage.bucket(""), layout.folder(film, ctx.job_id), film.encryption)
 
 
 def picture(film: Film, number: int) -> encode.Picture:
@@ -135,7 +146,7 @@ async def watermark(film: Film, ctx: TaskContext) -> encode.Overlay | None:
 
 async def _collect(
     running: Running, publishers: list[Publisher], ctx: TaskContext, note: str, *, frames: int = 0, seconds: float = 0.0
-) -> list[Published]:
+) -> list[Packaged]:
     """Read all outputs side by side: ffmpeg stands still as soon as one of its pipes is full."""
 
     async def follow() -> None:

@@ -7,6 +7,8 @@ from typing import Literal
 import msgspec
 
 from schemas.events import Recipe
+from services.runtime.media.encryption import SegmentKey
+from services.runtime.media.presentation import SegmentEntry
 from services.runtime.media.probe import Source
 from services.transcoder.ladder import Rung
 from services.transcoder.segments import Chunk, Grid
@@ -36,6 +38,8 @@ class Film(msgspec.Struct, frozen=True, kw_only=True):
     """Time of the first frame on the source's clock; of the first sound where there is no picture."""
     copied: bool = False
     """The film is taken over as it is."""
+    encryption: SegmentKey | None = None
+    """Of the segments. Made by chance, once: plans are."""
 
     @property
     def beside(self) -> bool:
@@ -47,7 +51,8 @@ class EncodeVideo(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag
 
 
 class EncodeAudio(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="encode-audio"):
-    pass
+    track: int = 0
+    """Which of `Source.audios`."""
 
 
 class ComposeMp4(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="compose-mp4"):
@@ -69,8 +74,7 @@ Work = EncodeVideo | EncodeAudio | ComposeMp4 | CopyMp4 | MakeStills
 class RungMade(msgspec.Struct, frozen=True, kw_only=True):
     side: int
     frames: int
-    segments: int
-    size: int
+    segments: tuple[SegmentEntry, ...]
     init_hash: str
     """Every chunk of a rung must have the same init segment."""
     codecs: str
@@ -83,9 +87,11 @@ class VideoMade(msgspec.Struct, frozen=True, kw_only=True, tag_field="made", tag
 
 
 class AudioMade(msgspec.Struct, frozen=True, kw_only=True, tag_field="made", tag="audio"):
+    track: int
+    """Which of `Source.audios`."""
     seconds: float
-    segments: int
-    size: int
+    segments: tuple[SegmentEntry, ...]
+    """None: the source announces the track and has no sound in it."""
     codecs: str
 
 

@@ -11,10 +11,11 @@ from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent, TaskError, Transient
 from services.runtime.jobs.handler import Finished, Job, JobHandler, Results, Task
 from services.runtime.jobs.plan import Plan
+from services.runtime.media import presentation
 from services.runtime.media.failures import BadMedia, MediaError
 from services.runtime.media.probe import refused
 from services.runtime.media.process import ProcessFailed
-from services.transcoder import composing, encoding, layout, planning, verification
+from services.transcoder import composing, encoding, layout, planning, renditions, verification
 from services.transcoder.film import (
     AudioMade,
     ComposeMp4,
@@ -50,7 +51,7 @@ class Transcode:
                 case EncodeVideo():
                     return await encoding.video(work, film, ctx)
                 case EncodeAudio():
-                    return await encoding.audio(film, ctx)
+                    return await encoding.audio(work, film, ctx)
                 case ComposeMp4():
                     return await composing.mp4(work, film, ctx)
                 case CopyMp4():
@@ -73,9 +74,7 @@ class Transcode:
                 raise Transient("output", f"{file.key} is not the object that was written")
         outputs = [_output(f) for f in files]
         if not film.beside:
-            outputs += [
-                await self._rendition(film, name, width, height, codecs, ctx) for name, width, height, codecs in _renditions(film, made)
-            ]
+            outputs += await self._publish(renditions.presentation(film, layout.folder(film, ctx.job_id), videos, audios), ctx)
         rate = film.grid.rate if film.grid else None
         top = film.rungs[0] if film.rungs else None
         return Finished(
@@ -104,22 +103,20 @@ class Transcode:
         if remaining:
             raise Transient("cleanup", f"{len(remaining)} segments could not be removed: {next(iter(remaining.values()))}")
 
-    async def _rendition(self, film: Film, name: str, width: int, height: int, codecs: str, ctx: TaskContext) -> Output:
+    async def _publish(self, made: presentation.Presentation, ctx: TaskContext) -> list[Output]:
+        """Store the manifest. Answers an output for each rendition: its init segment."""
         store = ctx.storage.bucket("")
-        info = await store.head(layout.init(layout.folder(film, ctx.job_id), name))
-        return Output(
-            role="init", bucket=store.bucket, key=info.key, size=info.size, content_type="video/mp4", name=name,
-            width=width, height=height, codecs=codecs, etag=info.etag,
-        )  # fmt: skip
-
-
-def _renditions(film: Film, made: list[Made]) -> list[tuple[str, int, int, str]]:
-    """Name, size and codecs of what lies there in segments."""
-    first = next((m for m in made if isinstance(m, VideoMade)), None)
-    codecs = {r.side: r.codecs for r in first.rungs} if first else {}
-    found = [(layout.video_rendition(r.side), r.width, r.height, codecs[r.side]) for r in film.rungs if r.side in codecs]
-    sound = next((m for m in made if isinstance(m, AudioMade) and m.segments), None)
-    return [*found, (layout.audio_rendition(film), 0, 0, sound.codecs)] if sound else found
+        outputs: list[Output] = []
+        for rendition in made.renditions:
+            info = await store.head(presentation.init_key(made.folder, rendition.name))
+            outputs.append(
+                Output(
+                    role="init", bucket=store.bucket, key=info.key, size=info.size, etag=info.etag, name=rendition.name,
+                    content_type=presentation.INIT_TYPE, width=rendition.width, height=rendition.height, codecs=rendition.codecs,
+                )
+            )  # fmt: skip
+        await store.put(f"{made.folder}/{presentation.MANIFEST}", presentation.encode(made), content_type="application/json")
+        return outputs
 
 
 def _output(file: FileMade) -> Output:

@@ -12,7 +12,7 @@ from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent
 from services.runtime.jobs.handler import Job
 from services.runtime.jobs.plan import Plan, Stage
-from services.runtime.media import binaries, encode, progress, structure
+from services.runtime.media import binaries, encode, encryption, progress, structure
 from services.runtime.media.probe import ACCEPTED, Source, VideoStream, probe, refused
 from services.runtime.media.process import ProcessFailed, spawn
 from services.runtime.storage.base import ObjectInfo, ObjectStore
@@ -28,6 +28,7 @@ _LATE_PICTURE_SECONDS = 0.5
 async def plan(job: Job, ctx: TaskContext) -> Plan:
     """The plan of a transcode. Raises Permanent saying what is wrong with the input."""
     request = job.typed(UploadReceived)
+    decision.refuse_recipe(request.recipe)
     store = ctx.storage.bucket(request.bucket)
     info = await store.head(request.key)
     name = request.filename or request.key.rpartition("/")[2]
@@ -72,6 +73,10 @@ async def look(ctx: TaskContext, store: ObjectStore, key: str, container: str) -
 def describe(request: UploadReceived, job: Job, info: ObjectInfo, source: Source, watermark_etag: str, pixels: int) -> Film:
     """The plan's data."""
     recipe = request.recipe
+    if recipe.layout == "beside":
+        # One MP4 is made, and it holds one track.
+        source = msgspec.structs.replace(source, audios=tuple(a for a in source.audios if a.default))
+    key = encryption.random_key() if recipe.encryption == "aes-128" else None
     film = Film(
         asset_id=request.asset_id or job.subject,
         title=request.title or request.filename or request.key.rpartition("/")[2],
@@ -80,8 +85,9 @@ def describe(request: UploadReceived, job: Job, info: ObjectInfo, source: Source
         etag=info.etag,
         source=source,
         recipe=recipe,
-        recipe_hash=layout.recipe_hash(recipe, info.etag, watermark_etag),
+        recipe_hash=layout.recipe_hash(recipe, info.etag, watermark_etag, key.iv_hex if key else ""),
         watermark_etag=watermark_etag,
+        encryption=key,
     )
     video = source.video
     if video is None:

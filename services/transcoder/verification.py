@@ -34,8 +34,9 @@ def frames(film: Film, videos: Sequence[VideoMade], audios: Sequence[AudioMade])
         parts = [r for v in videos if v.frames for r in v.rungs if r.side == side]
         if len({p.init_hash for p in parts}) > 1:
             raise Transient("init", f"the chunks of {side}p do not fit together: were they encoded by different versions?")
-        if sum(p.segments for p in parts) != grid.segments_of(total):
-            raise Transient("segments", f"{side}p has {sum(p.segments for p in parts)} segments instead of {grid.segments_of(total)}")
+        segments = sum(len(p.segments) for p in parts)
+        if segments != grid.segments_of(total):
+            raise Transient("segments", f"{side}p has {segments} segments instead of {grid.segments_of(total)}")
     return total
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
+from array import array
 from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +19,8 @@ import uvloop
 from schemas.events import Output, Recipe, SegmentsReady, UploadReceived, Watermark
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Cancelled, Permanent, TaskError, Transient, classify
-from services.runtime.media import cmaf
+from services.runtime.media import cmaf, encode, presentation
+from services.runtime.media.encryption import SegmentKey
 from services.runtime.settings import Settings
 from services.runtime.testing import Done, JobEnvironment
 from services.transcoder.handler import handler
@@ -90,6 +93,34 @@ def joined(environment: JobEnvironment, init: Output) -> bytes:
     return first.read_bytes() + b"".join(p.read_bytes() for p in sorted(first.parent.glob("*.m4s")))
 
 
+async def manifest(environment: JobEnvironment, done: Done) -> presentation.Presentation:
+    folder = presentation.folder_of(done.job.subject, done.data["recipe"])
+    return presentation.decode(await environment.storage.bucket().read(f"{folder}/{presentation.MANIFEST}"))
+
+
+def two_languages(*pictures: str, seconds: float = 6, suffix: str = ".mp4") -> Path:
+    """A low tone in English, a high one in German, which is the default."""
+    tones = [("-f", "lavfi", "-i", f"sine=frequency={hertz}:sample_rate=44100:duration={seconds}") for hertz in (440, 1760)]
+    named = ("-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=deu", "-metadata:s:a:1", "title=Fassung des Regisseurs")
+    first = 1 if pictures else 0
+    return clips.make(
+        *pictures, *tones[0], *tones[1], *(("-map", "0") if pictures else ()), "-map", str(first), "-map", str(first + 1),
+        *named, "-disposition:a:0", "0", "-disposition:a:1", "default", "-ac", "1",
+        "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", suffix=suffix,
+    )  # fmt: skip
+
+
+MOVING = ("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:duration=6")
+
+
+def pitch(path: Path) -> float:
+    """Hertz of a file's tone: half of how often it crosses zero."""
+    raw = path.with_suffix(".raw")
+    clips.ffmpeg("-i", str(path), "-map", "a", "-ac", "1", "-ar", "48000", "-f", "s16le", str(raw))
+    samples = array("h", raw.read_bytes())[48_000:96_000]
+    return sum((a < 0) != (b < 0) for a, b in pairwise(samples)) / 2
+
+
 def times(path: Path, stream: str) -> list[int]:
     """Presentation times in the order of presentation."""
     return sorted(int(t) for t in clips.ffprobe(path, "-select_streams", stream, "-show_entries", "packet=pts", "-of", "csv=p=0").split())
@@ -113,7 +144,7 @@ async def test_a_film_becomes_a_ladder_a_poster_and_a_thumbnail(environment: Job
     folder = f"assets/{done.job.subject}/"
     assert await environment.keys(folder) == sorted(
         [
-            *(f"{folder}{done.data['recipe']}/{name}" for name in ("180.mp4", "360.mp4")),
+            *(f"{folder}{done.data['recipe']}/{name}" for name in ("180.mp4", "360.mp4", "manifest.json")),
             *(f"{folder}{done.data['recipe']}/{r}/{n:05d}.m4s" for r in ("audio-und", "video-180", "video-360") for n in range(3)),
             *(f"{folder}{done.data['recipe']}/{r}/init.mp4" for r in ("audio-und", "video-180", "video-360")),
             f"{folder}poster.jpg",
@@ -200,6 +231,207 @@ async def test_tasks_may_run_side_by_side(tmp_path: Path) -> None:
     async with JobEnvironment(handler(), tmp_path, slots=3) as environment:
         done = await transcode(environment, clips.moving("320x180", "5", 70))
         check_rendition(environment, done.output("rendition"), frames=350, seconds=70)
+
+
+# ── What is left for playlists ─────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_manifest_names_every_segment_as_it_is_stored(environment: JobEnvironment) -> None:
+    done = await transcode(environment, clips.moving("320x180", "5", 70), heights=(180, 90))
+    assert len(done.plan.stages[0].tasks) == 3
+    made = await manifest(environment, done)
+    assert (made.asset_id, made.recipe, made.encryption) == (done.job.subject, done.data["recipe"], None)
+    assert [(r.name, r.kind, r.width, r.height, r.default, r.channels) for r in made.renditions] == [
+        ("video-180", "video", 320, 180, False, 0), ("video-90", "video", 160, 90, False, 0), ("audio-und", "audio", 0, 0, True, 2),
+    ]  # fmt: skip
+    assert [o.codecs for o in done.outputs if o.role == "init"] == [r.codecs for r in made.renditions]
+    assert {r.frame_rate for r in made.videos} == {5.0}
+    assert [r.ceiling for r in made.renditions] == [*(r["max_rate"] for r in done.plan.data["rungs"]), encode.AUDIO_BITS]
+    store = environment.storage.bucket()
+    for rendition in made.renditions:
+        init = cmaf.read_init(await store.read(presentation.init_key(made.folder, rendition.name)))
+        assert (init.timescale, init.codecs) == (rendition.timescale, rendition.codecs)
+        stored = [i async for i in store.list(f"{made.folder}/{rendition.name}/") if i.key.endswith(".m4s")]
+        assert [(i.key, i.size) for i in stored] == [
+            (presentation.segment_key(made.folder, rendition.name, n), s.size) for n, s in enumerate(rendition.segments)
+        ]
+        expected = 0
+        for item, entry in zip(stored, rendition.segments, strict=True):
+            body = await store.read(item.key)
+            assert (cmaf.decode_time(body), cmaf.read_samples(body).duration) == (expected, entry.ticks)
+            expected += entry.ticks
+        assert abs(rendition.seconds - 70) < 0.1
+        assert bool(rendition.segments[0].intra) == (rendition.kind == "video")
+
+
+async def test_the_first_picture_of_a_segment_ends_where_the_manifest_says(environment: JobEnvironment) -> None:
+    made = await manifest(environment, await transcode(environment, clips.moving("320x180", "25", 9)))
+    (video,) = made.videos
+    assert len(video.segments) == 3
+    folder = environment.folder / "bucket" / made.folder / video.name
+    for number, entry in enumerate(video.segments):
+        path = environment.folder / f"{number}.mp4"
+        segment = (folder / presentation.segment_name(number)).read_bytes()
+        for length, whole in ((entry.intra, True), (entry.intra - 1, False)):
+            path.write_bytes((folder / "init.mp4").read_bytes() + segment[:length])
+            # Behind the first picture the file is cut off, which a reader notices when it asks for the next.
+            packets = clips.ffprobe(path, "-show_entries", "packet=size,flags", "-of", "csv=p=0").split()
+            pictures = [p for p in packets if p.split(",")[1].startswith("K") and "C" not in p.split(",")[1]]
+            assert bool(pictures) == whole, packets
+
+
+async def test_a_very_short_film_without_sound_is_one_segment(environment: JobEnvironment) -> None:
+    made = await manifest(environment, await transcode(environment, clips.moving("320x180", "30000/1001", 1.2, sound=False)))
+    (video,) = made.renditions
+    assert (video.name, video.frame_rate, len(video.segments)) == ("video-180", 30000 / 1001, 1)
+    assert abs(made.seconds - 1.2) < 1001 / 30000
+
+
+async def test_the_manifest_is_the_same_after_a_second_attempt(environment: JobEnvironment) -> None:
+    done = await transcode(environment, clips.moving("320x180", "25", 2))
+    first = await manifest(environment, done)
+    assert await manifest(environment, await environment.run(UploadReceived(key=done.job.request["key"]))) == first
+
+
+# ── Several sound tracks ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_each_sound_track_is_a_rendition_and_the_mp4_holds_the_default_one(environment: JobEnvironment) -> None:
+    done = await transcode(environment, two_languages(*MOVING))
+    assert [t["do"] for t in done.plan.stages[0].tasks] == ["encode-audio", "encode-audio", "encode-video"]
+    assert [o.name for o in done.outputs if o.role == "init"] == ["video-180", "audio-eng", "audio-deu"]
+    english, german = (await manifest(environment, done)).audios
+    assert (english.language, english.label, english.default, english.channels) == ("eng", "", False, 2)
+    assert (german.language, german.label, german.default, german.channels) == ("deu", "Fassung des Regisseurs", True, 2)
+    for name, hertz in (("audio-eng", 440), ("audio-deu", 1760)):
+        path = environment.folder / f"{name}.mp4"
+        path.write_bytes(joined(environment, done.output("init", name)))
+        decode_strictly(path)
+        assert abs(pitch(path) - hertz) < 5
+    found = check_rendition(environment, done.output("rendition"), frames=150, seconds=6)
+    assert len(found) == 2
+    assert abs(pitch(path_of(environment, done.output("rendition"))) - 1760) < 5
+
+
+async def test_sound_is_announced_with_its_language(environment: JobEnvironment) -> None:
+    done = await transcode(environment, two_languages(*MOVING))
+    ready = {e.rendition: e for _, e in done.events if isinstance(e, SegmentsReady)}
+    assert {e.renditions for e in ready.values()} == {("video-180", "audio-eng", "audio-deu")}
+    assert [(e.language, e.label, e.default, e.channels, e.ceiling) for e in (ready["audio-eng"], ready["audio-deu"])] == [
+        ("eng", "", False, 2, encode.AUDIO_BITS), ("deu", "Fassung des Regisseurs", True, 2, encode.AUDIO_BITS),
+    ]  # fmt: skip
+    assert (ready["video-180"].ceiling, ready["video-180"].iv) == (done.plan.data["rungs"][0]["max_rate"], "")
+
+
+async def test_sound_alone_may_have_two_languages(environment: JobEnvironment) -> None:
+    done = await transcode(environment, two_languages(suffix=".mka"))
+    assert [(o.role, o.name) for o in done.outputs] == [("rendition", "audio"), ("init", "audio-eng"), ("init", "audio-deu")]
+    assert [round(a.seconds, 1) for a in (await manifest(environment, done)).audios] == [6.0, 6.0]
+    assert abs(pitch(path_of(environment, done.output("rendition"))) - 1760) < 5
+
+
+async def test_beside_the_input_the_default_track_alone_is_encoded(environment: JobEnvironment) -> None:
+    done = await transcode(environment, two_languages(*MOVING), layout="beside", heights=(90,))
+    assert [t["do"] for t in done.plan.stages[0].tasks] == ["encode-audio", "encode-video"]
+    assert abs(pitch(path_of(environment, done.output("rendition"))) - 1760) < 5
+
+
+@pytest.mark.parametrize("default", [0, 1], ids=["of the default track", "of another track"])
+async def test_a_track_without_sound_is_left_out(environment: JobEnvironment, default: int) -> None:
+    tone = ("-f", "lavfi", "-i", "sine=frequency=440:duration=6")
+    clip = clips.make(
+        *MOVING, *tone, *tone, "-map", "0", "-map", "1", "-map", "2", "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p",
+        "-c:a", "pcm_s16le", "-bsf:a:0", "noise=drop=1", "-metadata:s:a:0", "language=fra", "-metadata:s:a:1", "language=ita",
+        *(w for n in (0, 1) for w in (f"-disposition:a:{n}", "default" if n == default else "0")), suffix=".mov",
+    )  # fmt: skip
+    done = await transcode(environment, clip)
+    assert [o.name for o in done.outputs if o.role == "init"] == ["video-180", "audio-ita"]
+    assert abs(pitch(path_of(environment, done.output("rendition"))) - 440) < 5
+
+
+async def test_a_further_track_that_cannot_be_decoded_does_not_lose_the_film(environment: JobEnvironment) -> None:
+    tone = ("-f", "lavfi", "-i", "sine=frequency=440:duration=6")
+    clip = clips.make(
+        *MOVING, *tone, *tone, "-map", "0", "-map", "1", "-map", "2", "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p",
+        "-c:a:0", "aac", "-c:a:1", "flac", "-bsf:a:1", "noise=amount=1", suffix=".mkv",
+    )  # fmt: skip
+    done = await transcode(environment, clip)
+    assert [o.name for o in done.outputs if o.role == "init"] == ["video-180", "audio-und"]
+
+
+# ── Encryption ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_segments_are_encrypted_and_the_mp4_is_not(environment: JobEnvironment, capfd: pytest.CaptureFixture[str]) -> None:
+    clear = await transcode(environment, clips.moving("320x180", "25", 6))
+    done = await transcode(environment, clips.moving("320x180", "25", 6), encryption="aes-128")
+    made = await manifest(environment, done)
+    assert made.encryption is not None
+    assert done.data["recipe"] != clear.data["recipe"]
+    store = environment.storage.bucket()
+    secret = SegmentKey(key=await store.read(f"{made.folder}/{presentation.KEY}"), iv=bytes.fromhex(made.encryption.iv))
+    plain = await manifest(environment, clear)
+    for rendition, same in zip(made.renditions, plain.renditions, strict=True):
+        assert await store.read(presentation.init_key(made.folder, rendition.name)) == await store.read(
+            presentation.init_key(plain.folder, same.name)
+        )
+        for number, entry in enumerate(rendition.segments):
+            body = await store.read(presentation.segment_key(made.folder, rendition.name, number))
+            assert (len(body), entry.intra) == (entry.size, 0)
+            assert secret.decrypt(body) == await store.read(presentation.segment_key(plain.folder, same.name, number))
+    assert {e.iv for _, e in done.events if isinstance(e, SegmentsReady)} == {made.encryption.iv}
+    check_rendition(environment, done.output("rendition"), frames=150, seconds=6)
+    # In the plan, where tasks find it, and beside the segments; nowhere else.
+    said = "".join(capfd.readouterr()) + repr(done.outputs) + repr(done.data) + repr(done.events) + repr(done.results)
+    assert not any(form in said for form in (secret.key.hex(), base64.b64encode(secret.key).decode(), repr(secret.key)))
+
+
+async def test_the_key_is_there_before_the_first_segment_is_announced(tmp_path: Path) -> None:
+    keys: list[list[Path]] = []
+
+    def note(key: str, event: msgspec.Struct, ctx: TaskContext) -> None:
+        keys.append(list(tmp_path.glob("bucket/assets/*/*/aes.key")))
+
+    async with JobEnvironment(handler(), tmp_path, on_event=note) as environment:
+        await transcode(environment, clips.moving(seconds=1), encryption="aes-128")
+    assert [len(found) for found in keys] == [1, 1]
+
+
+async def test_an_encrypted_film_plays_with_its_key(environment: JobEnvironment) -> None:
+    """Read by ffmpeg's own HLS reader, by a playlist written here."""
+    done = await transcode(environment, clips.moving("320x180", "25", 6), encryption="aes-128")
+    made = await manifest(environment, done)
+    assert made.encryption is not None
+    (video,) = made.videos
+    folder = environment.folder / "bucket" / made.folder / video.name
+    entries = "".join(f"#EXTINF:{s},\n{presentation.segment_name(n)}\n" for n, s in enumerate(video.durations()))
+    (folder / "test.m3u8").write_text(
+        '#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:4\n#EXT-X-MAP:URI="init.mp4"\n'
+        f'#EXT-X-KEY:METHOD=AES-128,URI="../aes.key",IV=0x{made.encryption.iv}\n{entries}#EXT-X-ENDLIST\n'
+    )
+    read = ("-allowed_extensions", "ALL", "-extension_picky", "0", "-protocol_whitelist", "file,crypto")
+    hashed = environment.folder / "frames"
+    clips.ffmpeg(*read, "-i", str(folder / "test.m3u8"), "-f", "framemd5", str(hashed))
+    frames = [line for line in hashed.read_text().splitlines() if not line.startswith("#")]
+    assert len(frames) == 150
+
+
+async def test_each_job_has_another_key(environment: JobEnvironment) -> None:
+    clip = clips.moving(seconds=1)
+    await environment.put("in/a.mp4", clip)
+    request = UploadReceived(key="in/a.mp4", asset_id="a", recipe=Recipe(encryption="aes-128"))
+    first, second = [await environment.run(request, job_id=job) for job in ("one", "two")]
+    assert first.data["recipe"] != second.data["recipe"]
+    keys = [await environment.storage.bucket().read(f"assets/a/{d.data['recipe']}/aes.key") for d in (first, second)]
+    assert [len(k) for k in keys] == [16, 16]
+    assert keys[0] != keys[1]
+
+
+async def test_encryption_beside_the_input_is_refused(environment: JobEnvironment) -> None:
+    with pytest.raises(Permanent, match="with the layout 'beside' there are none to play") as failed:
+        await transcode(environment, clips.moving(seconds=1), layout="beside", encryption="aes-128")
+    assert (failed.value.code, failed.value.hint) == ("encryption", "Leave out one of the two: 'encryption', or 'layout'.")
+    assert await environment.keys() == [f"in/{clips.moving(seconds=1).name}"]
 
 
 # ── Sources of all kinds ───────────────────────────────────────────────────────────────────────────────────────────

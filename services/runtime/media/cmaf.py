@@ -19,6 +19,8 @@ _LARGEST_BOX = 256 * 1024**2
 _DURATION, _SIZE, _FLAGS, _COMPOSITION = 0x100, 0x200, 0x400, 0x800
 """`trun` flags (8.8.8.2): which fields each sample has."""
 _DATA_OFFSET, _FIRST_FLAGS = 0x1, 0x4
+_NON_SYNC = 0x10000
+"""`sample_is_non_sync_sample` (8.8.3.1): the picture cannot be decoded alone."""
 
 
 class NotCmaf(ValueError):
@@ -31,6 +33,8 @@ class Init(msgspec.Struct, frozen=True):
     timescale: int
     codecs: str
     """RFC 6381."""
+    video: bool
+    """Pictures, not sound."""
 
 
 class Samples(msgspec.Struct, frozen=True):
@@ -79,17 +83,17 @@ def read_init(data: bytes) -> Init:
     timescale = int.from_bytes(mdhd[20:24] if mdhd[0] == 1 else mdhd[12:16], "big")
     stsd = _path(mdia, b"minf", b"stbl", b"stsd")
     kind, entry = next(_children(stsd[8:]))
-    return Init(timescale, _codecs(kind, entry))
+    return Init(timescale, _codecs(kind, entry), kind == b"avc1")
 
 
 def read_samples(fragment: bytes) -> Samples:
     """Counts and times of a fragment."""
     traf = _path(fragment, b"moof", b"traf")
-    default = _default_duration(_path(traf, b"tfhd"))
+    defaults = _defaults(_path(traf, b"tfhd"))
     count = duration = earliest = 0
     for kind, body in _children(traf):
         if kind == b"trun":
-            _, entries = _trun(body, default)
+            _, entries = _trun(body, defaults)
             count += len(entries)
             duration += sum(e[0] for e in entries)
             earliest = min([earliest, *(e[3] for e in entries)])
@@ -114,6 +118,22 @@ def decode_time(fragment: bytes) -> int:
     return struct.unpack_from(">Q" if fragment[tfdt] == 1 else ">I", fragment, tfdt + 4)[0]
 
 
+def intra_size(segment: bytes) -> int:
+    """Bytes from the beginning of a segment to the end of its first sample: what shows its first picture. 0 when that is no key frame.
+
+    A segment of several fragments counts by its first. Data offsets are from the `moof` (default-base-is-moof, 8.8.7.1).
+    """
+    traf = _path(segment, b"moof", b"traf")
+    tfhd, trun = _path(traf, b"tfhd"), _path(traf, b"trun")
+    flags, entries = _trun(trun, _defaults(tfhd))
+    if not entries or not flags & _DATA_OFFSET:
+        return 0
+    first = int.from_bytes(trun[12:16], "big") if flags & _FIRST_FLAGS else entries[0][2]
+    if first & _NON_SYNC:
+        return 0
+    return int.from_bytes(trun[8:12], "big", signed=True) + entries[0][1]
+
+
 def shift_composition(fragment: bytes, ticks: int) -> bytes:
     """The fragment with `ticks` added to each composition offset, all of which must then be 0 or more; `trun` version 0.
 
@@ -123,11 +143,11 @@ def shift_composition(fragment: bytes, ticks: int) -> bytes:
     moof_size = int.from_bytes(fragment[:4], "big")
     moof = fragment[:moof_size]
     traf = _path(moof, b"traf", start=8)
-    default = _default_duration(_path(traf, b"tfhd"))
+    defaults = _defaults(_path(traf, b"tfhd"))
     rebuilt, grown = [], 0
     for kind, body in _children(traf):
         if kind == b"trun":
-            flags, entries = _trun(body, default)
+            flags, entries = _trun(body, defaults)
             if any(e[3] + ticks < 0 for e in entries):
                 raise NotCmaf("frames are reordered further than the encoder was told to")
             head = body[4:8] + body[8 : 8 + 4 * (bool(flags & _DATA_OFFSET) + bool(flags & _FIRST_FLAGS))]
@@ -155,7 +175,7 @@ def _moved(box: bytes, by: int) -> bytes:
     return box[:16] + struct.pack(">i", struct.unpack_from(">i", box, 16)[0] + by) + box[20:]
 
 
-def _trun(body: bytes, default_duration: int) -> tuple[int, list[tuple[int, int, int, int]]]:
+def _trun(body: bytes, defaults: tuple[int, int, int]) -> tuple[int, list[tuple[int, int, int, int]]]:
     """Flags, and duration, size, flags and composition offset of each sample."""
     version, flags = body[0], int.from_bytes(body[1:4], "big")
     count = int.from_bytes(body[4:8], "big")
@@ -164,23 +184,27 @@ def _trun(body: bytes, default_duration: int) -> tuple[int, list[tuple[int, int,
     entries: list[tuple[int, int, int, int]] = []
     for _ in range(count):
         values: list[int] = []
-        for flag in (_DURATION, _SIZE, _FLAGS, _COMPOSITION):
+        for flag, default in zip((_DURATION, _SIZE, _FLAGS, _COMPOSITION), (*defaults, 0), strict=True):
             if flags & flag:
                 values.append(int.from_bytes(body[at : at + 4], "big", signed=signed and flag == _COMPOSITION))
                 at += 4
             else:
-                values.append(default_duration if flag == _DURATION else 0)
+                values.append(default)
         entries.append((values[0], values[1], values[2], values[3]))
     if at > len(body):
         raise NotCmaf("trun is shorter than its samples")
     return flags, entries
 
 
-def _default_duration(tfhd: bytes) -> int:
-    """8.8.7.2: the optional fields stand in the order of their flags."""
+def _defaults(tfhd: bytes) -> tuple[int, int, int]:
+    """Duration, size and flags of samples that do not tell theirs (8.8.7.2: the optional fields stand in the order of their flags)."""
     flags = int.from_bytes(tfhd[1:4], "big")
     at = 8 + 8 * bool(flags & 0x1) + 4 * bool(flags & 0x2)
-    return int.from_bytes(tfhd[at : at + 4], "big") if flags & 0x8 else 0
+    values: list[int] = []
+    for flag in (0x8, 0x10, 0x20):
+        values.append(int.from_bytes(tfhd[at : at + 4], "big") if flags & flag else 0)
+        at += 4 * bool(flags & flag)
+    return values[0], values[1], values[2]
 
 
 def _codecs(kind: bytes, entry: bytes) -> str:
@@ -189,9 +213,27 @@ def _codecs(kind: bytes, entry: bytes) -> str:
         avcc = _path(entry[78:], b"avcC")
         return f"avc1.{avcc[1:4].hex()}"
     if kind == b"mp4a":
-        # AAC-LC is all that we write: object type indication 0x40 (MPEG-4 audio), audio object type 2.
-        return "mp4a.40.2"
+        # An audio sample entry is 28 bytes, then boxes (12.2.3).
+        return f"mp4a.40.{_audio_object_type(_path(entry[28:], b'esds')[4:])}"
     raise NotCmaf(f"a sample entry {kind!r}")
+
+
+def _audio_object_type(descriptors: bytes) -> int:
+    """Of MPEG-4 audio: 2 is AAC-LC, 5 HE-AAC. ISO/IEC 14496-1 §7.2.6 for the descriptors, 14496-3 §1.6.2.1 for what is in the last."""
+    at = 0
+    # ES_Descriptor (3 bytes, then descriptors), DecoderConfigDescriptor (13 bytes, then descriptors), DecoderSpecificInfo.
+    for tag, head in ((0x03, 3), (0x04, 13), (0x05, 0)):
+        if at >= len(descriptors) or descriptors[at] != tag:
+            raise NotCmaf(f"esds has no descriptor {tag}")
+        at += 1
+        # The length is in groups of 7 bits; the last one has no bit 8.
+        while at < len(descriptors) and descriptors[at] & 0x80:
+            at += 1
+        at += 1 + head
+    if at + 2 > len(descriptors):
+        raise NotCmaf("esds does not tell its object type")
+    config = int.from_bytes(descriptors[at : at + 2], "big")
+    return config >> 11 if config >> 11 != 31 else 32 + (config >> 5 & 0x3F)
 
 
 def _box(kind: bytes, body: bytes) -> bytes:

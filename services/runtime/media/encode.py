@@ -15,7 +15,7 @@ import ffmpeg
 import msgspec
 
 from services.runtime.media import progress, sandbox
-from services.runtime.media.probe import Source, VideoStream
+from services.runtime.media.probe import AudioStream, Source, VideoStream
 
 PRESET = "veryfast"
 """x264's: half of the time of `medium` (6.6 against 13.8 CPU seconds for 12 s of the sample at 480p) at SSIM .982 against .988:
@@ -25,6 +25,8 @@ CRF = 23
 REORDER_FRAMES = 2
 """By how many frames x264 delays pictures with its default B-frame pyramid; `cmaf.shift_composition` checks that it holds."""
 AUDIO_RATE = 48_000
+"""Samples per second, and the time scale of the segments."""
+AUDIO_CHANNELS = 2
 AUDIO_BITS = 128_000
 """Apple HLS Authoring Specification: AAC-LC stereo, 128 kbit/s lies inside of its 32 to 160."""
 AAC_PRIMING = 1024
@@ -129,14 +131,12 @@ def _fragments(timescale: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def audio_track(program: str, location: str, source: Source, *, origin: float, segment_seconds: float, descriptor: int) -> list[str]:
-    """The whole sound as AAC-LC stereo, in fragments of about a segment, to one pipe.
+def audio_track(program: str, location: str, audio: AudioStream, *, origin: float, segment_seconds: float, descriptor: int) -> list[str]:
+    """The whole of a sound track as AAC-LC stereo, in fragments of about a segment, to one pipe.
 
     It begins with the film's first frame: earlier sound is cut, missing sound is silence, gaps are filled. The encoder's
     priming takes the place of the first 1024 samples (21 ms), so sound and picture lie together without an edit list.
     """
-    audio = source.audio
-    assert audio is not None
     stream = _input(location, copyts=True, vn=None)[str(audio.index)]
     sound = (
         stream.filter("asetpts", f"PTS-({origin:.6f})/TB")
@@ -148,7 +148,7 @@ def audio_track(program: str, location: str, source: Source, *, origin: float, s
     )
     output = sound.output(
         f"pipe:{descriptor}",
-        **{"c:a": "aac", "b:a": AUDIO_BITS, "ac": 2, "ar": AUDIO_RATE, "flags": "+bitexact"},
+        **{"c:a": "aac", "b:a": AUDIO_BITS, "ac": AUDIO_CHANNELS, "ar": AUDIO_RATE, "flags": "+bitexact"},
         f="mp4", movflags="+empty_moov+default_base_moof+skip_trailer", frag_duration=round(segment_seconds * 1_000_000),
         use_editlist=0, map_metadata=-1, map_chapters=-1, fflags="+bitexact",
     )  # fmt: skip
@@ -214,7 +214,7 @@ def remux(program: str, location: str, source: Source, *, path: str, copy_audio:
         "f": "mp4",
     }
     if source.audio:
-        options |= {"c:a": "copy"} if copy_audio else {"c:a": "aac", "b:a": AUDIO_BITS, "ac": 2, "ar": AUDIO_RATE}
+        options |= {"c:a": "copy"} if copy_audio else {"c:a": "aac", "b:a": AUDIO_BITS, "ac": AUDIO_CHANNELS, "ar": AUDIO_RATE}
     return _compile(program, [ffmpeg.output(*streams, path, **options)])
 
 

@@ -22,6 +22,9 @@ SEEKABLE = frozenset({"mov", "matroska", "webm", "avi", "mpegts", "mpeg", "asf",
 """Containers in which a reader can begin near a time. Others (GIF, whose pictures build on all before) are read from the start."""
 INDEXED = frozenset({"mov", "matroska", "webm", "mxf"})
 """Those that say where their keyframes are."""
+MOST_AUDIOS = 8
+"""Sound tracks that are taken: each is read and encoded by itself, and a file may announce any number."""
+_LONGEST_LABEL = 100
 
 
 class VideoStream(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +75,10 @@ class AudioStream(msgspec.Struct, frozen=True, kw_only=True):
     duration_seconds: float
     bit_rate: int = 0
     profile: str = ""
+    label: str = ""
+    """What the source calls the track, for people."""
+    default: bool = False
+    """It plays when nobody chose; one of a source's tracks does."""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +87,13 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     indexed: bool
     duration_seconds: float
     video: VideoStream | None = None
-    audio: AudioStream | None = None
+    audios: tuple[AudioStream, ...] = ()
+    """In the order of the file, MOST_AUDIOS at most."""
+
+    @property
+    def audio(self) -> AudioStream | None:
+        """The default track."""
+        return max(self.audios, key=lambda a: a.default, default=None)
 
 
 async def probe(
@@ -153,9 +166,8 @@ def parse(report: dict[str, Any]) -> Source:
     names = str(form.get("format_name", "")).split(",")
     whole = _seconds(form.get("duration"))
     video = max((s for s in streams if _is_film(s)), key=_preference, default=None)
-    # `max` takes the first of equals: the order in the file decides among equals, and nothing else.
-    audio = max((s for s in streams if _is_sound(s)), key=lambda s: _flag(s, "default"), default=None)
-    if video is None and audio is None:
+    audios = _audios([s for s in streams if _is_sound(s)], whole)
+    if video is None and not audios:
         kinds = ", ".join(sorted({str(s.get("codec_type", "unknown")) for s in streams})) or "nothing"
         raise BadMedia("no-streams", f"there is no video and no sound in this file; it holds {kinds}", ACCEPTED)
     return Source(
@@ -164,7 +176,7 @@ def parse(report: dict[str, Any]) -> Source:
         indexed=bool(INDEXED & set(names)),
         duration_seconds=whole,
         video=_video(video, names, whole) if video else None,
-        audio=_audio(audio, whole) if audio else None,
+        audios=audios,
     )
 
 
@@ -230,8 +242,18 @@ def _video(stream: dict[str, Any], names: list[str], whole: float) -> VideoStrea
     )
 
 
-def _audio(stream: dict[str, Any], whole: float) -> AudioStream:
-    language = str(stream.get("tags", {}).get("language", "und")).lower()
+def _audios(streams: list[dict[str, Any]], whole: float) -> tuple[AudioStream, ...]:
+    if not streams:
+        return ()
+    # `max` takes the first of equals: the order in the file decides among equals, and nothing else. Several may be marked.
+    default = max(streams, key=lambda s: _flag(s, "default"))
+    taken = sorted(streams, key=lambda s: s is not default)[:MOST_AUDIOS]
+    return tuple(_audio(s, whole, default=s is default) for s in streams if s in taken)
+
+
+def _audio(stream: dict[str, Any], whole: float, *, default: bool) -> AudioStream:
+    tags: dict[str, Any] = stream.get("tags", {})
+    language = str(tags.get("language", "und")).lower()
     return AudioStream(
         index=int(stream["index"]),
         codec=str(stream["codec_name"]),
@@ -242,7 +264,15 @@ def _audio(stream: dict[str, Any], whole: float) -> AudioStream:
         duration_seconds=_seconds(stream.get("duration")) or whole,
         bit_rate=int(stream.get("bit_rate", 0)),
         profile=str(stream.get("profile", "")),
+        # Matroska has titles, MP4 names. Not `handler_name`: nearly every MP4 has one, and it names the program that wrote it.
+        label=_line(str(tags.get("title") or tags.get("name") or "")),
+        default=default,
     )
+
+
+def _line(text: str) -> str:
+    """Printable, in one line, not endless: it is shown to people and stands in playlists."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_LONGEST_LABEL].strip()
 
 
 def _rotation(stream: dict[str, Any]) -> int:

@@ -66,6 +66,36 @@ async def test_a_placed_fragment_begins_where_it_is_told_and_is_otherwise_the_sa
     assert len(placed) == len(part)
 
 
+async def test_the_first_picture_ends_where_ffprobe_finds_its_end(fragmented: bytes, tmp_path: Path) -> None:
+    init, *parts = await split(fragmented)
+    for part in parts:
+        (tmp_path / "a.mp4").write_bytes(init + part)
+        position, size = clips.ffprobe(tmp_path / "a.mp4", "-show_entries", "packet=pos,size", "-of", "csv=p=0").splitlines()[0].split(",")
+        assert len(init) + cmaf.intra_size(part) == int(position) + int(size)
+
+
+async def test_a_first_picture_that_needs_others_is_none(fragmented: bytes) -> None:
+    _, part, *_ = await split(fragmented)
+    # `first_sample_flags`: behind version, flags, count and data offset.
+    at = part.index(b"trun") + 16
+    assert int.from_bytes(part[at : at + 4], "big") == 0x02000000
+    assert cmaf.intra_size(part[:at] + (0x01010000).to_bytes(4, "big") + part[at + 4 :]) == 0
+
+
+async def test_sound_tells_its_codec_and_its_clock() -> None:
+    path = clips.make(
+        "-f", "lavfi", "-i", "sine=duration=3:sample_rate=44100", "-c:a", "aac", "-movflags", "+empty_moov+default_base_moof",
+        "-frag_duration", "1000000",
+    )  # fmt: skip
+    init, *parts = await split(path.read_bytes())
+    assert cmaf.read_init(init) == cmaf.Init(44_100, "mp4a.40.2", video=False)
+    assert abs(sum(cmaf.read_samples(p).duration for p in parts) / 44_100 - 3) < 0.1
+    # The object type is the first five bits of AudioSpecificConfig: two bytes behind the tag 5 and its length.
+    at = init.index(b"\x05\x80\x80\x80", init.index(b"esds")) + 5
+    other = init[:at] + bytes([5 << 3 | init[at] & 7]) + init[at + 1 :]
+    assert cmaf.read_init(other).codecs == "mp4a.40.5"
+
+
 async def test_shifted_offsets_have_no_sign_and_ffmpeg_reads_the_same_frames(fragmented: bytes, tmp_path: Path) -> None:
     init, *parts = await split(fragmented)
     assert min(cmaf.read_samples(p).earliest for p in parts) < 0

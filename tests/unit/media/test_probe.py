@@ -110,7 +110,36 @@ def test_a_duration_may_come_from_a_tag_or_from_the_whole_file_or_from_nowhere()
 
 
 def test_languages_are_codes_or_undetermined() -> None:
-    assert [parse(report(audio(tags={"language": t}))).audio.language for t in ("deu", "EN", "../../x", "")] == ["deu", "en", "und", "und"]
+    assert [parse(report(audio(tags={"language": t}))).audios[0].language for t in ("deu", "EN", "../../x", "")] == [
+        "deu",
+        "en",
+        "und",
+        "und",
+    ]
+
+
+def test_every_sound_track_is_told_and_one_is_the_default() -> None:
+    silent = audio(4, channels=0)
+    tracks = [
+        audio(1, tags={"language": "eng", "title": " Director's\n cut "}),
+        audio(2, tags={"language": "deu", "name": "Ton"}, disposition={"default": 1}, channels=6),
+        audio(3, tags={"handler_name": "SoundHandler"}, disposition={"default": 1}),
+    ]
+    source = parse(report(video(), *tracks, silent))
+    assert [(a.index, a.language, a.label, a.default, a.channels) for a in source.audios] == [
+        (1, "eng", "Director's cut", False, 2), (2, "deu", "Ton", True, 6), (3, "und", "", False, 2),
+    ]  # fmt: skip
+    assert source.audio == source.audios[1]
+
+
+def test_of_many_sound_tracks_the_first_and_the_default_one_are_taken() -> None:
+    tracks = [audio(n, disposition={"default": int(n == 12)}) for n in range(1, 15)]
+    assert [a.index for a in parse(report(*tracks)).audios] == [1, 2, 3, 4, 5, 6, 7, 12]
+
+
+def test_labels_are_one_line_and_not_endless() -> None:
+    (track,) = parse(report(audio(tags={"title": "a\x00b\u202e\r\n" + "c" * 5000}))).audios
+    assert track.label == "a b " + "c" * 96
 
 
 def test_a_file_without_film_and_sound_says_what_it_holds() -> None:

@@ -38,7 +38,7 @@ SOURCE = Source(
         interlaced=False,
         bit_rate=1,
     ),
-    audio=AudioStream(index=1, codec="aac", channels=2, sample_rate=48000, language="und", start_seconds=0, duration_seconds=10),
+    audios=(AudioStream(index=1, codec="aac", channels=2, sample_rate=48000, language="und", start_seconds=0, duration_seconds=10),),
 )
 
 
@@ -59,7 +59,7 @@ def test_every_input_of_every_command_has_both_lists() -> None:
     mark = encode.Overlay(path="/m", opacity=1, position="center", width=0.5, offset=0)
     commands = [
         encode.still("ffmpeg", "/f.mp4", SOURCE, at=1, origin=0, picture=picture, path="o", overlay=mark),
-        encode.audio_track("ffmpeg", "https://s/f.mp4", SOURCE, origin=0, segment_seconds=4, descriptor=5),
+        encode.audio_track("ffmpeg", "https://s/f.mp4", SOURCE.audios[0], origin=0, segment_seconds=4, descriptor=5),
         encode.progressive("ffmpeg", "o", rate=SOURCE.video.rate if SOURCE.video else None, timescale=25000, audio_path="/a.mp4"),
         encode.remux("ffmpeg", "/f.mp4", SOURCE, path="o", copy_audio=True),
         encode.shrink("ffmpeg", "/i", width=10, height=10, path="o"),

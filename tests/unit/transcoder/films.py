@@ -24,13 +24,15 @@ def video(**fields: Any) -> VideoStream:
 
 def audio(**fields: Any) -> AudioStream:
     whole = AudioStream(
-        index=1, codec="aac", channels=2, sample_rate=48000, language="und", start_seconds=0, duration_seconds=100, profile="LC"
-    )
+        index=1, codec="aac", channels=2, sample_rate=48000, language="und", start_seconds=0, duration_seconds=100, profile="LC",
+        default=True,
+    )  # fmt: skip
     return msgspec.structs.replace(whole, **fields)
 
 
-def source(film: VideoStream | None = None, sound: AudioStream | None = None, **fields: Any) -> Source:
-    whole = Source(container="mov", seekable=True, indexed=True, duration_seconds=100, video=film or video(), audio=sound or audio())
+def source(film: VideoStream | None = None, *sounds: AudioStream, **fields: Any) -> Source:
+    """`sounds`: none given is one."""
+    whole = Source(container="mov", seekable=True, indexed=True, duration_seconds=100, video=film or video(), audios=sounds or (audio(),))
     return msgspec.structs.replace(whole, **fields)
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +21,21 @@ def test_short_films_get_their_sound_first_and_long_ones_their_pictures() -> Non
     assert [type(w) for w in short] == [EncodeAudio, EncodeVideo, EncodeVideo, EncodeVideo]
     assert [type(w) for w in long[:3]] == [EncodeVideo, EncodeAudio, EncodeVideo]
     assert len(long) == 114
+
+
+def test_each_sound_track_is_a_task_and_the_default_one_is_first() -> None:
+    tracks = [audio(default=False), audio(default=False), audio(default=True)]
+    encoding, _ = decision.stages(film(source(video(), *tracks)))
+    assert [w.track for w in encoding if isinstance(w, EncodeAudio)] == [2, 0, 1]
+    bare = source(video(), *tracks, video=None)
+    assert decision.stages(film(bare)) == ([EncodeAudio(track=2), EncodeAudio(track=0), EncodeAudio(track=1)], [ComposeMp4(side=0)])
+
+
+def test_encryption_beside_the_input_is_refused() -> None:
+    decision.refuse_recipe(Recipe(encryption="aes-128"))
+    decision.refuse_recipe(BESIDE)
+    with pytest.raises(Permanent, match="'aes-128' is for segments"):
+        decision.refuse_recipe(Recipe(encryption="aes-128", layout="beside"))
 
 
 def test_every_rung_is_composed_and_stills_are_taken() -> None:
@@ -62,8 +76,8 @@ def test_a_ladder_and_a_watermark_are_always_encoded() -> None:
 
 def test_sound_is_copied_only_where_it_plays_everywhere() -> None:
     sounds = [audio(), audio(channels=6), audio(codec="mp3"), audio(profile="HE-AAC")]
-    assert [decision.copies_audio(source(sound=s)) for s in sounds] == [True, False, False, False]
-    assert not decision.copies_audio(msgspec.structs.replace(source(), audio=None))
+    assert [decision.copies_audio(source(video(), s)) for s in sounds] == [True, False, False, False]
+    assert not decision.copies_audio(source(audios=()))
 
 
 @given(width=st.integers(16, 8000), height=st.integers(16, 8000), heights=st.lists(st.integers(16, 4320), max_size=3))

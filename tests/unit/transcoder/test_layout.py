@@ -5,16 +5,16 @@ from hypothesis import strategies as st
 
 from schemas.events import Recipe, Watermark
 from services.transcoder import layout
-from tests.unit.transcoder.films import film
+from tests.unit.transcoder.films import audio, film, source, video
 
 keys = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=60)
 
 
 def test_keys_are_those_of_the_object_layout() -> None:
     one = film()
-    folder = layout.folder(one, "j1")
-    assert layout.segment(folder, layout.video_rendition(720), 12) == "assets/a1/0123456789ab/video-720/00012.m4s"
-    assert layout.init(folder, layout.audio_rendition(one)) == "assets/a1/0123456789ab/audio-und/init.mp4"
+    assert layout.folder(one, "j1") == "assets/a1/0123456789ab"
+    assert layout.video_renditions(one) == ["video-720", "video-480", "video-360"]
+    assert layout.audio_renditions(one) == ["audio-und"]
     assert layout.mp4(one, 720) == "assets/a1/0123456789ab/720.mp4"
     assert (layout.poster(one), layout.thumbnail(one)) == ("assets/a1/poster.jpg", "assets/a1/thumbnail.jpg")
     assert layout.results_bucket(one) == ""
@@ -45,4 +45,14 @@ def test_the_folder_changes_with_recipe_source_and_watermark_and_with_nothing_el
         layout.recipe_hash(marked, "e1", "w2"),
     ]
     assert len(set(hashes)) == 5
-    assert layout.recipe_hash(Recipe(), "e1", "") == hashes[0]
+    assert layout.recipe_hash(Recipe(), "e1", "") == layout.recipe_hash(Recipe(hls=False), "e1", "") == hashes[0]
+
+
+def test_what_two_keys_encrypted_lies_in_two_folders() -> None:
+    secret = Recipe(encryption="aes-128")
+    assert len({layout.recipe_hash(secret, "e1", "", iv) for iv in ("00", "01", "00")}) == 2
+
+
+def test_each_sound_track_has_a_folder_of_its_own() -> None:
+    of = film(source(video(), audio(language="eng"), audio(language="deu"), audio(language="eng")))
+    assert layout.audio_renditions(of) == ["audio-eng", "audio-deu", "audio-eng-2"]

@@ -3,10 +3,13 @@ from __future__ import annotations
 import pytest
 
 from services.runtime.jobs.failures import Permanent, Transient
+from services.runtime.media.presentation import SegmentEntry
 from services.transcoder import verification
 from services.transcoder.film import AudioMade, FileMade, Film, RungMade, VideoMade
 from services.transcoder.segments import chunks
 from tests.unit.transcoder.films import film, source, video
+
+ENTRY = SegmentEntry(100_000, 1000)
 
 
 def made(of: Film, counts: list[int], *, init: str = "i", lost_segments: int = 0) -> list[VideoMade]:
@@ -17,7 +20,11 @@ def made(of: Film, counts: list[int], *, init: str = "i", lost_segments: int = 0
             frames=frames,
             rungs=tuple(
                 RungMade(
-                    side=r.side, frames=frames, segments=of.grid.segments_of(frames) - lost_segments, size=1, init_hash=init, codecs="c"
+                    side=r.side,
+                    frames=frames,
+                    segments=(ENTRY,) * (of.grid.segments_of(frames) - lost_segments),
+                    init_hash=init,
+                    codecs="c",
                 )
                 for r in of.rungs
             ),
@@ -49,10 +56,10 @@ def test_a_film_that_ends_long_before_its_announced_end_is_truncated() -> None:
 
 def test_a_film_may_end_before_its_music_where_the_container_tells_one_duration_for_both() -> None:
     loose = film(source(video(own_duration=False, exact=False)))
-    music = AudioMade(seconds=99.9, segments=25, size=1, codecs="mp4a.40.2")
+    music = AudioMade(track=0, seconds=99.9, segments=(ENTRY,) * 25, codecs="mp4a.40.2")
     assert verification.frames(loose, made(loose, [800, 0, 0]), [music]) == 800
     with pytest.raises(Permanent):
-        verification.frames(loose, made(loose, [800, 0, 0]), [AudioMade(seconds=33, segments=9, size=1, codecs="mp4a.40.2")])
+        verification.frames(loose, made(loose, [800, 0, 0]), [AudioMade(track=0, seconds=33, segments=(ENTRY,) * 9, codecs="mp4a.40.2")])
 
 
 def test_a_hole_a_missing_chunk_another_init_segment_and_a_lost_segment_are_noticed() -> None:
