@@ -87,6 +87,9 @@ def dead_letter(received: Received, reason: str) -> Record:
 
 
 def _subject(body: dict[str, Any], job_id: str, default_bucket: str) -> str:
+    if body.get("layout") == "flat-ts":
+        # Not the asset: what is made for it elsewhere is another thing than its own stream.
+        return envelope.derived_id(body.get("target_bucket") or body.get("bucket") or default_bucket, body.get("target", ""))
     if body.get("asset_id"):
         return body["asset_id"]
     named = body.get("target") or body

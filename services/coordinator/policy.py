@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import msgspec
 
-from schemas.events import FailureClass
+from schemas.events import FailureClass, JobStatus
 
 UNLIMITED = 1_000_000
 
@@ -38,6 +39,21 @@ CALLBACK = Policy(
     most_ms=300_000,
 )
 BY_KIND: dict[str, Policy] = {"callback": CALLBACK}
+
+
+def always_then(job: JobStatus) -> list[dict[str, Any]]:
+    """What follows upon a job though nobody asked for it: HLS upon a transcode, unless its recipe says otherwise or its `then` has it.
+
+    Whoever sent the request: the playlists that grow while a film is being encoded must end some day.
+    """
+    if job.request_type != "UploadReceived" or job.state != "succeeded":
+        return []
+    recipe = job.request.get("recipe", {})
+    if not recipe.get("hls", True) or recipe.get("layout") == "beside":
+        return []
+    if any(f["type"] == "StreamRequested" and f["data"].get("layout", "asset") == "asset" for f in job.request.get("then", [])):
+        return []
+    return [{"type": "StreamRequested", "data": {"asset_id": job.subject, "title": job.title[:300]}}]
 
 
 def of(kind: str) -> Policy:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.envelope import derived_id
 from schemas.events import (
     ATTEMPTS_A_RUN,
     CLEANUP_STAGE,
@@ -24,6 +25,7 @@ from schemas.events import (
     ErrorInfo,
     FailureClass,
     FailureCount,
+    FollowUp,
     JobRequested,
     JobStatus,
     Outcome,
@@ -42,6 +44,8 @@ from services.coordinator import policy
 NOTES_KEPT = 10
 KEEP_FAILED_MS = 3600 * 1000
 """A job that failed or was cancelled keeps its plan and results for so long, so that a retry by hand goes on there."""
+NEVER_MS = 1 << 53
+"""A time that does not come: integers up to here are exact in every reader's JSON."""
 LAST_PHASE = 0.02
 """Share of planning, and of finishing, in the progress that people see."""
 
@@ -96,7 +100,7 @@ def step(job: JobStatus | None, event: JobEvent, now_ms: int) -> tuple[JobStatus
     effects: list[Effect] = []
     match event:
         case JobRequested():
-            pass  # the same request again
+            _resume(job, event, now_ms)  # or the same request again
         case CancelRequested():
             if job.state not in TERMINAL:
                 error = ErrorInfo(code="cancelled", message=event.reason or "cancelled on request", failure_class="cancelled")
@@ -262,6 +266,8 @@ def _started(job: JobStatus, event: TaskStarted, now_ms: int, effects: list[Effe
 def _finished(job: JobStatus, event: TaskFinished, now_ms: int, effects: list[Effect]) -> None:
     if not _current(job, event.stage):
         return
+    if event.needs is not None and _outstanding(job, event.number, event.attempt) is None:
+        return  # said late: it was asked for already, or a later attempt will say it
     _forget(job, event.number)
     if event.stage == CLEANUP_STAGE:
         _cleaned(job, now_ms)
@@ -271,6 +277,9 @@ def _finished(job: JobStatus, event: TaskFinished, now_ms: int, effects: list[Ef
     if not 0 <= event.number < stage.total or done >> event.number & 1:
         return
     job.started_ms = job.started_ms or now_ms
+    if job.stage == 0 and event.needs is not None:
+        _wait(job, event.needs, event.attempt, effects)
+        return
     _mark(job, done | 1 << event.number)
     _set_done(job, job.stage, stage.done + 1)
     if job.stage == 0:
@@ -284,6 +293,26 @@ def _finished(job: JobStatus, event: TaskFinished, now_ms: int, effects: list[Ef
         job.outputs, job.data = event.outputs, event.data
     _advance(job, now_ms, effects)
     job.progress = max(job.progress, overall(job))
+
+
+def _wait(job: JobStatus, needs: FollowUp, attempt: int, effects: list[Effect]) -> None:
+    """Ask for the job that must come first, and stand by. Its end, good or bad, is a request for this job with its outcome."""
+    job.state, job.needs = "planning", _needed(job)
+    job.note = f"a {KINDS[needs.type].kind} must come first"
+    job.again = [Again(0, attempt + 1, NEVER_MS)]
+    request = {name: value for name, value in job.request.items() if name != "cause"}
+    again = {"type": job.request_type, "data": request | {"job_id": job.job_id}}
+    data = {"owner": job.owner, **needs.data, "job_id": job.needs, "then": [again], "otherwise": [again]}
+    effects.append(Continue(needs.type, data, f"{job.job_id}/{job.runs}/needs"))
+
+
+def _resume(job: JobStatus, event: JobRequested, now_ms: int) -> None:
+    """Plan again, now that the job that had to come first has ended."""
+    cause = event.request.get("cause") or {}
+    if job.state in TERMINAL or not job.needs or cause.get("job_id") != job.needs:
+        return
+    job.request, job.needs, job.note = job.request | {"cause": cause}, "", ""
+    job.again = [Again(a.number, a.attempt, now_ms) for a in job.again]
 
 
 def _advance(job: JobStatus, now_ms: int, effects: list[Effect]) -> None:
@@ -338,6 +367,10 @@ def _end(job: JobStatus, state: State, now_ms: int, effects: list[Effect], error
     running = bool(job.outstanding)
     job.state, job.finished_ms, job.error, job.note = state, now_ms, error, ""
     job.outstanding, job.failures = [], []
+    if job.needs:
+        reason = "the job that waited for it has ended"
+        effects.append(Continue("CancelRequested", {"job_id": job.needs, "reason": reason}, f"{job.job_id}/{job.runs}/unneeded"))
+        job.needs = ""
     job.cleanup = "waiting"
     if state == "succeeded":
         job.progress = 1.0
@@ -361,7 +394,8 @@ def _follow_up(job: JobStatus, effects: list[Effect]) -> None:
         job_id=job.job_id, kind=job.kind, subject=job.subject, state=job.state, outputs=job.outputs, data=job.data, error=job.error,
         finished_ms=job.finished_ms,
     )  # fmt: skip
-    for n, wanted in enumerate(job.request.get(which, [])):
+    wishes = [*job.request.get(which, []), *policy.always_then(job)]
+    for n, wanted in enumerate(wishes):
         data = {"owner": job.owner, **wanted["data"], "cause": msgspec.to_builtins(cause)}
         effects.append(Continue(wanted["type"], data, f"{job.job_id}/{job.runs}/{which}/{n}"))
 
@@ -371,6 +405,10 @@ def _retry(job: JobStatus, now_ms: int, effects: list[Effect]) -> None:
         job.retry_wanted = True
         return
     cleaned = job.cleanup == "done"
+    cause = job.request.get("cause") or {}
+    if cause.get("job_id") == _needed(job) and cause.get("state") != "succeeded":
+        # What had to come first failed: it is asked for again, too.
+        job.request = {name: value for name, value in job.request.items() if name != "cause"}
     job.runs += 1
     job.retry_wanted, job.cleanup = False, ""
     job.error, job.finished_ms = None, 0
@@ -450,6 +488,11 @@ def _first_attempt(job: JobStatus) -> int:
 
 def _stop(job: JobStatus) -> Stop:
     return Stop(job.job_id, 1 + ATTEMPTS_A_RUN * job.runs)
+
+
+def _needed(job: JobStatus) -> str:
+    """Id of the job that must come before this run."""
+    return derived_id(job.job_id, f"needs/{job.runs}")
 
 
 def _shown(attempt: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from schemas import envelope
-from schemas.events import Request
+from schemas.events import Request, StreamRequested
 
 SOURCE = "reelworks/gateway"
 """CloudEvents source of every gateway. The same for all of them: it is part of derived job ids."""
@@ -41,6 +41,8 @@ def asset_id_of_object(bucket: str, key: str) -> str:
 
 def subject_of(request: Request) -> str:
     """What the job is about, as the intake will say it for a request whose ids and bucket are filled in."""
+    if isinstance(request, StreamRequested) and request.layout == "flat-ts":
+        return asset_id_of_object(request.target_bucket or request.bucket, request.target)
     if asset_id := getattr(request, "asset_id", None):
         return str(asset_id)
     named = getattr(request, "target", None) or request

@@ -20,7 +20,7 @@ from typing import Any, Self
 import msgspec
 
 from schemas import envelope
-from schemas.events import KINDS, Output
+from schemas.events import KINDS, FollowUp, Output
 from services.runtime.jobs import plan as plans
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.handler import Finished, Job, JobHandler, Results, Task
@@ -49,6 +49,14 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
         if len(found) != 1:
             raise LookupError(f"{len(found)} outputs {role} {name}; there are {[(o.role, o.name) for o in self.outputs]}")
         return found[0]
+
+
+class Needed(Exception):
+    """The plan wants another job first: run it, then ask again with its outcome as `cause`."""
+
+    def __init__(self, request: FollowUp) -> None:
+        super().__init__(f"{request.type} must come first")
+        self.request = request
 
 
 class JobEnvironment:
@@ -123,8 +131,10 @@ class JobEnvironment:
         return Done(job=job, plan=stored, results=results, outputs=done.outputs, data=done.data, events=tuple(self.events))
 
     async def plan(self, job: Job) -> plans.StoredPlan:
-        """The plan, as it comes back from storage."""
+        """The plan, as it comes back from storage. Raises Needed when another job must come first."""
         made = await self._with_context("plan", job, lambda ctx: self.handler.plan(job, ctx))
+        if made.needs is not None:
+            raise Needed(made.needs)
         stored = plans.StoredPlan(
             job_id=job.job_id, kind=job.kind, subject=job.subject, request_type=job.request_type, request=job.request,
             stages=made.stages, data=made.data,

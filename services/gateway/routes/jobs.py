@@ -9,7 +9,17 @@ import msgspec
 from aiohttp import web
 
 from schemas.api import Cancellation, JobQuery, NewJob
-from schemas.events import KINDS, TERMINAL, AssetChanged, CancelRequested, JobStatus, RetryRequested, State, UploadReceived
+from schemas.events import (
+    KINDS,
+    TERMINAL,
+    AssetChanged,
+    CancelRequested,
+    JobStatus,
+    RetryRequested,
+    State,
+    StreamRequested,
+    UploadReceived,
+)
 from services.gateway.announce import accepted, announce, known_before, now_ms, send, traceparent_of
 from services.gateway.body import cursor, cursor_after, decode_json, idempotency_key, one_of, read_json, whole_number
 from services.gateway.context import GATEWAY, Gateway
@@ -20,6 +30,7 @@ from services.gateway.uploads.requests import bucket_of, check_request, existing
 from services.gateway.views.ready import Ready
 from services.gateway.views.statuses import known
 from services.runtime.kafka.producer import record
+from services.runtime.storage.base import ObjectInfo
 from services.runtime.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -142,13 +153,17 @@ async def begin(request: web.Request) -> web.Response:
     check_request(wanted, gateway.settings, gateway.storage)
     asset: AssetChanged | None = None
     ignoring: frozenset[str] = frozenset()
-    if isinstance(wanted, UploadReceived):
+    if isinstance(wanted, StreamRequested):
+        wanted = _filled_stream(wanted, gateway)
+    elif isinstance(wanted, UploadReceived):
         wanted = _filled(wanted, gateway)
         # The object may have changed or gone since a first request; a repetition means the job that is there.
         ignoring = frozenset({"size", "etag", "content_type"})
     if (job := known_before(gateway, wanted, ignoring=ignoring)) is None:
         if isinstance(wanted, UploadReceived):
             wanted, asset = await _of_object(wanted, gateway)
+        elif isinstance(wanted, StreamRequested):
+            asset = await _to_stream(wanted, gateway)
         job = await asyncio.shield(announce(gateway, wanted, event_id=event, traceparent=traceparent_of(request), asset=asset))
     return accepted(gateway, request, job)
 
@@ -175,24 +190,64 @@ async def _of_object(wanted: UploadReceived, gateway: Gateway) -> tuple[UploadRe
         raise Problem(409, "object-changed", f"the object {wanted.key!r} has another ETag", value=wanted.etag, accepted=info.etag)
     content_type = wanted.content_type or info.content_type
     wanted = msgspec.structs.replace(wanted, size=info.size, etag=info.etag, content_type=content_type)
+    return wanted, _new_asset(gateway, wanted, info, title=wanted.title, filename=wanted.filename, content_type=content_type)
+
+
+def _filled_stream(wanted: StreamRequested, gateway: Gateway) -> StreamRequested:
+    """With everything that the request alone tells. Raises Problem 400 when it does not say of what, or where to."""
+    if not wanted.key and not wanted.asset_id:
+        raise Problem(400, "nothing-named", "the request names no film", accepted="`asset_id` of an asset, or `key` of an object")
+    if (wanted.layout == "flat-ts") != bool(wanted.target):
+        raise Problem(
+            400,
+            "target",
+            "`target` and the layout `flat-ts` belong together",
+            value=wanted.target,
+            accepted="Folder/NAME.hls/ with `flat-ts`",
+        )
+    bucket = wanted.bucket or gateway.storage.default_bucket
+    return msgspec.structs.replace(
+        wanted, bucket=bucket, asset_id=wanted.asset_id or asset_id_of_object(bucket, wanted.key), title=clean_title(wanted.title)
+    )
+
+
+async def _to_stream(wanted: StreamRequested, gateway: Gateway) -> AssetChanged | None:
+    """The asset that an object becomes, unless it is one. Raises Problem 404 for what is not there."""
     asset_id = wanted.asset_id or ""
-    film = gateway.catalogue.film(asset_id)
+    if not wanted.key:
+        if gateway.catalogue.film(asset_id) is None:
+            raise Problem(
+                404, "no-such-asset", "there is no such asset", value=asset_id, accepted="the id of an asset, or the `key` of an object"
+            )
+        return None
+    info = await existing(bucket_of(gateway.storage, wanted.bucket), wanted.key)
+    if wanted.layout == "flat-ts":
+        return None
+    filename = shown_name(wanted.key)
+    title = wanted.title or title_of(filename)
+    return _new_asset(gateway, wanted, info, title=title, filename=filename, content_type=info.content_type)
+
+
+def _new_asset(
+    gateway: Gateway, wanted: UploadReceived | StreamRequested, info: ObjectInfo, *, title: str, filename: str, content_type: str
+) -> AssetChanged | None:
+    """The library's entry for an object; None when a person has decided about it already."""
+    film = gateway.catalogue.film(wanted.asset_id or "")
     if film is not None and film.decided:
-        return wanted, None
+        return None
     now = now_ms()
-    asset = AssetChanged(
-        asset_id=asset_id,
-        title=wanted.title,
+    return AssetChanged(
+        asset_id=wanted.asset_id or "",
+        title=title,
         created_ms=now,
         updated_ms=now,
         owner=wanted.owner,
-        filename=wanted.filename,
+        filename=filename,
         bucket=wanted.bucket,
         key=wanted.key,
         size=info.size,
         content_type=content_type,
     )
-    return wanted, asset
 
 
 # ── Changing ───────────────────────────────────────────────────────────────────────────────────────────────────────

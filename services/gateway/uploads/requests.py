@@ -76,7 +76,7 @@ def check_request(request: Request, settings: Settings, storage: Storage) -> Non
 
 def buckets_of(request: Request) -> set[str]:
     """Buckets that a request names."""
-    named = {str(getattr(request, "bucket", ""))}
+    named = {str(getattr(request, "bucket", "")), str(getattr(request, "target_bucket", ""))}
     recipe = getattr(request, "recipe", None)
     if isinstance(recipe, Recipe) and recipe.watermark is not None:
         named.add(recipe.watermark.bucket)

@@ -94,8 +94,8 @@ def eta_seconds(job: JobStatus, recorded_ms: int) -> int | None:
 
 
 def waiting_service(job: JobStatus) -> str:
-    """The service whose slot the job waits for; "" when it has a task running, or has ended."""
-    if job.state in TERMINAL or any(o.worker for o in job.outstanding):
+    """The service whose slot the job waits for; "" when it has a task running, waits for another job, or has ended."""
+    if job.state in TERMINAL or job.needs or any(o.worker for o in job.outstanding):
         return ""
     return job.stages[job.stage].service if job.stage < len(job.stages) else job.service
 

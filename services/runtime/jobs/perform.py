@@ -13,7 +13,7 @@ from services.runtime.jobs import plan as plans
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Transient
 from services.runtime.jobs.handler import Finished, Job, JobHandler, Results, Task
-from services.runtime.jobs.plan import StoredPlan
+from services.runtime.jobs.plan import Plan, StoredPlan
 from services.runtime.storage.base import ObjectStore, PreconditionFailed
 
 JSON = "application/json"
@@ -35,7 +35,10 @@ class Performer:
         store = ctx.storage.bucket()
         done = TaskFinished(job_id=task.job_id, stage=task.stage, number=task.number, attempt=task.attempt, worker=worker)
         if task.role == "plan":
-            stored, digest = await self._plan(task, ctx, store)
+            made = await self._handler.plan(_job(task), ctx)
+            if made.needs is not None:
+                return msgspec.structs.replace(done, needs=made.needs)
+            stored, digest = await self._keep(task, made, store)
             return msgspec.structs.replace(done, plan_hash=digest, stages=stored.summary())
         if task.role == "cleanup":
             await self._cleanup(task, ctx, store)
@@ -56,9 +59,7 @@ class Performer:
         _check_completion(job, finished)
         return msgspec.structs.replace(done, outputs=finished.outputs, data=finished.data)
 
-    async def _plan(self, task: TaskReleased, ctx: TaskContext, store: ObjectStore) -> tuple[StoredPlan, str]:
-        job = _job(task)
-        made = await self._handler.plan(job, ctx)
+    async def _keep(self, task: TaskReleased, made: Plan, store: ObjectStore) -> tuple[StoredPlan, str]:
         stored = StoredPlan(
             job_id=task.job_id, kind=task.kind, subject=task.subject, request_type=task.request_type, request=task.request,
             stages=made.stages, data=msgspec.to_builtins(made.data),

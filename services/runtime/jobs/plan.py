@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from schemas.events import StagePlan
+from schemas.events import FollowUp, StagePlan
 
 T = TypeVar("T")
 
@@ -31,6 +31,9 @@ class Plan(msgspec.Struct, kw_only=True):
     stages: list[Stage]
     data: Any = None
     """What run and finish want to know of the whole job."""
+    needs: FollowUp | None = None
+    """Nothing can be planned before another job has ended: the request for it. `plan` is then called again, and the job's request
+    has that job's outcome, good or bad, as `cause`. Nothing else of this plan is kept."""
 
 
 class StoredPlan(msgspec.Struct, kw_only=True):

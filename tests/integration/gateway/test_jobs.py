@@ -222,6 +222,12 @@ BAD: list[tuple[int, str, Any]] = [
     (403, "allow-list", '{"type":"UploadReceived","data":{"key":"k","bucket":"elsewhere"}}'),
     (403, "REELWORKS_CALLBACK_ALLOW", '{"type":"UploadReceived","data":{"key":"k"},"callback":{"url":"https://evil.example/"}}'),
     (403, "https", '{"type":"CallbackRequested","data":{"url":"http://169.254.169.254/latest"}}'),
+    (400, "names no film", '{"type":"StreamRequested","data":{}}'),
+    (400, "flat-ts", '{"type":"StreamRequested","data":{"key":"k","layout":"flat-ts"}}'),
+    (400, "flat-ts", '{"type":"StreamRequested","data":{"key":"k","target":"Films/k.hls/"}}'),
+    (403, "allow-list", '{"type":"StreamRequested","data":{"key":"k","layout":"flat-ts","target":"F/k.hls/","target_bucket":"elsewhere"}}'),
+    (404, "missing.mp4", '{"type":"StreamRequested","data":{"key":"missing.mp4"}}'),
+    (404, "no such asset", '{"type":"StreamRequested","data":{"asset_id":"nobody"}}'),
     (501, "indexer", '{"type":"UploadReceived","data":{"key":"k","then":[{"type":"IndexRequested","data":{}}]}}'),
 ]
 

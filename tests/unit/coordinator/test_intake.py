@@ -38,6 +38,15 @@ def test_the_subject_is_the_asset_and_is_derived_from_bucket_and_key_where_none_
     assert job_of(sent({"key": "a.mov"})).subject != job_of(sent({"key": "a.avi"})).subject
 
 
+def test_a_stream_is_the_assets_and_what_is_made_elsewhere_is_not() -> None:
+    asset = {"key": "in/a.mov", "asset_id": "film"}
+    flat = {"layout": "flat-ts", "target": "Films/a.hls/"}
+    assert job_of(sent(asset, "StreamRequested")).subject == "film"
+    assert job_of(sent({"key": "in/a.mov"}, "StreamRequested")).subject == job_of(sent({"key": "in/a.mov"})).subject
+    subjects = {job_of(sent(asset | flat | more, "StreamRequested")).subject for more in ({}, {"target_bucket": "old"})}
+    assert len(subjects | {"film"}) == 3
+
+
 def test_title_owner_trace_and_deadline_are_taken_over() -> None:
     job = job_of(sent({"key": "in/Café.mov", "owner": "o", "deadline_seconds": 60}, traceparent="00-abc"))
     assert (job.title, job.owner, job.traceparent, job.deadline_seconds) == ("Café.mov", "o", "00-abc", 60)
@@ -54,7 +63,10 @@ def test_title_owner_trace_and_deadline_are_taken_over() -> None:
         (sent({"key": "a"}, "Nonsense"), "'Nonsense' is not a request; accepted are CallbackRequested, CancelRequested"),
         (sent({"key": "a"}, "TaskReleased"), "'TaskReleased' is not a request"),
         (sent({"asset_id": "a"}, "IndexRequested"), "IndexRequested is not served by this version"),
-        (sent({"key": "a", "then": [{"type": "Nope", "data": {}}]}), "names 'Nope'; this version serves UploadReceived, CallbackRequested"),
+        (
+            sent({"key": "a", "then": [{"type": "Nope", "data": {}}]}),
+            "names 'Nope'; this version serves UploadReceived, StreamRequested, CallbackRequested",
+        ),
         (
             sent({"key": "a", "otherwise": [{"type": "CallbackRequested", "data": {}}]}),
             "CallbackRequested: Object missing required field `url`",

@@ -26,12 +26,13 @@ from schemas.events import (
 from services.coordinator import state
 
 REQUEST = JobRequested(
-    job_id="j", kind="transcode", service="transcoder", subject="a", request_type="UploadReceived", request={"key": "k"}, owner="o"
-)
+    job_id="j", kind="transcode", service="transcoder", subject="a", request_type="UploadReceived",
+    request={"key": "k", "recipe": {"hls": False}}, owner="o",
+)  # fmt: skip
 
 
 def begin(**request: object) -> JobStatus:
-    event = msgspec.structs.replace(REQUEST, request={"key": "k", **request})
+    event = msgspec.structs.replace(REQUEST, request={**REQUEST.request, **request})
     job, effects = state.step(None, event, 1000)
     assert job is not None
     assert effects == []
