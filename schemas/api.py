@@ -227,7 +227,7 @@ class Playback(msgspec.Struct, frozen=True, kw_only=True):
     live: bool
     encrypted: bool
     expires_at: str
-    """Of the cookie. The same request before then brings a new one."""
+    """Of the cookie. In the last quarter of its life the same request brings a new one."""
 
 
 class AssetPage(msgspec.Struct, frozen=True, kw_only=True):

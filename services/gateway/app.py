@@ -15,7 +15,7 @@ from services.gateway.context import DELIVERY_SECONDS, GATEWAY, Gateway
 from services.gateway.counters import GatewayCollector, registry
 from services.gateway.fast import shortened
 from services.gateway.guard import middleware
-from services.gateway.routes import assets, events, health, jobs, media, pages, uploads, videos
+from services.gateway.routes import assets, events, health, hls, jobs, media, pages, uploads, videos
 from services.gateway.uploads.receive import UploadGate
 from services.gateway.views.store import View
 from services.runtime.kafka.producer import EventProducer
@@ -40,7 +40,7 @@ def application(gateway: Gateway, door: Door) -> web.Application:
     app[uploads.GATE] = UploadGate(settings.upload_concurrency, gateway.counters)
     app[pages.PAGES] = pages.Pages(settings, files)
     app[health.REGISTRY] = registry(GatewayCollector(gateway.counters, _gauges(gateway)))
-    for routes in (jobs, events, uploads, assets, media, videos, health):
+    for routes in (jobs, events, uploads, assets, hls, media, videos, health):
         app.add_routes(routes.routes())
     app.add_routes(pages.routes(files))
     return app
@@ -98,6 +98,7 @@ async def running(settings: Settings) -> AsyncGenerator[tuple[Gateway, str]]:
         stack.push_async_callback(runner.cleanup)
         stack.push_async_callback(_stop, gateway)
         gateway.fleet.start()
+        gateway.announcements.start()
         gateway.follower.start()
         ticking = asyncio.create_task(gateway.tick())
         stack.callback(ticking.cancel)
@@ -108,8 +109,8 @@ async def running(settings: Settings) -> AsyncGenerator[tuple[Gateway, str]]:
 
 async def _stop(gateway: Gateway) -> None:
     gateway.watchers.close()
-    await asyncio.to_thread(gateway.follower.stop)
-    await asyncio.to_thread(gateway.fleet.stop)
+    gateway.playlists.close()
+    await asyncio.gather(*(asyncio.to_thread(thread.stop) for thread in (gateway.follower, gateway.fleet, gateway.announcements)))
 
 
 async def serve(settings: Settings, *, ready: Callable[[str], None] | None = None) -> None:

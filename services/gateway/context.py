@@ -10,7 +10,11 @@ import msgspec
 from aiohttp import web
 
 from schemas.events import AssetChanged, JobStatus
+from services.gateway.auth.playback import ANYBODY, PlaybackTokens, keys_of
 from services.gateway.counters import Counters
+from services.gateway.delivery import answers
+from services.gateway.delivery.announcements import Announcements
+from services.gateway.delivery.playlists import Playlists
 from services.gateway.views.catalogue import Catalogue
 from services.gateway.views.fleet import Fleet
 from services.gateway.views.fold import Folded, add_accepted, add_asset
@@ -25,6 +29,9 @@ from services.runtime.storage.base import Storage
 
 DELIVERY_SECONDS = 4.0
 """Clients wait for the acknowledgement: a broker that is there answers in milliseconds, and a 503 should come soon."""
+
+PLAYLIST_LIMIT = 16 * 1024**2
+"""Bytes: a week of film in segments of four seconds has 6 MB."""
 
 
 class Gateway:
@@ -43,9 +50,26 @@ class Gateway:
         # URLs live at least a quarter of their time when they are made; an answer is made anew after an eighth.
         life = settings.signed_url_seconds / 8
         self.statuses = Statuses(view, self.fleet, urls, life=life, clock=time.monotonic)
-        self.catalogue = Catalogue(view, urls, life=life, clock=time.monotonic)
+        self.tokens = PlaybackTokens(keys_of(settings, signing_key), life_seconds=settings.playback_seconds)
+        self.catalogue = Catalogue(
+            view,
+            urls,
+            token=lambda asset_id: self.tokens.issue(asset_id, ANYBODY, time.time()).text,
+            life=min(life, settings.playback_seconds / 8),
+            clock=time.monotonic,
+        )
+        self.playlists = Playlists(self._read_playlist, whole=self.catalogue.is_whole, answer=answers.ready, counters=self.counters)
+        self.variants = answers.Variants()
+        # The URLs of a folder's objects are the gateway's own: a redirect would be one request more.
+        folder = settings.storage_url.startswith("file:")
+        self.redirects_segments = settings.hls_delivery == "redirect" or (settings.hls_delivery == "auto" and not folder)
         self.caught_up = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self.announcements = Announcements(
+            settings,
+            on_change=lambda changes: self._call(self.playlists.announced, changes),
+            on_hearing=lambda hearing: self._call(self.playlists.hearing, hearing),
+        )
         self.follower = Follower(settings, view, on_change=self._from_follower, on_caught_up=self._level)
 
     def origin(self, request: web.Request) -> str:
@@ -60,7 +84,10 @@ class Gateway:
         if asset is not None:
             add_asset(folded, asset, msgspec.json.encode(asset))
         await asyncio.to_thread(self.view.write, folded)
-        self._changed(folded.changed_jobs(), folded.changed_assets())
+        self._changed(folded.changed_jobs(), folded.changed_assets(), folded.changed_streams())
+
+    async def _read_playlist(self, key: str) -> bytes:
+        return await self.storage.bucket().read(key, limit=PLAYLIST_LIMIT)
 
     async def tick(self) -> None:
         """Tell those who watch waiting jobs when the line moves. Ends with its task."""
@@ -72,7 +99,7 @@ class Gateway:
     def _from_follower(self, folded: Folded) -> None:
         jobs, assets = folded.changed_jobs(), folded.changed_assets()
         if jobs or assets:
-            self._call(self._changed, jobs, assets)
+            self._call(self._changed, jobs, assets, folded.changed_streams())
 
     def _level(self) -> None:
         self._call(self._now_level)
@@ -81,11 +108,13 @@ class Gateway:
         # The view may have been emptied and filled under answers that were kept.
         self.statuses.cache.clear()
         self.catalogue.cache.clear()
+        self.playlists.clear()
         self.caught_up.set()
 
-    def _changed(self, jobs: set[str], assets: set[str]) -> None:
+    def _changed(self, jobs: set[str], assets: set[str], streams: set[str]) -> None:
         self.statuses.cache.forget(jobs)
         self.catalogue.cache.forget(assets)
+        self.playlists.forget(streams)
         self.watchers.notify(jobs)
         self.watchers.notify(assets)
 

@@ -25,6 +25,13 @@ class Counters(msgspec.Struct):
     uploads_running: int = 0
     events_sent: int = 0
     media_bytes: int = 0
+    playlists: int = 0
+    playlist_hits: int = 0
+    playlist_reads: int = 0
+    playlist_stale: int = 0
+    segments_redirected: int = 0
+    segments_sent: int = 0
+    playback_refused: int = 0
 
 
 class GatewayCollector(Collector):
@@ -54,7 +61,14 @@ _COUNTERS = {
     "uploads_broken_off": "Uploads that ended before their last byte.",
     "uploads_refused": "Uploads beyond REELWORKS_UPLOAD_CONCURRENCY.",
     "events_sent": "Events that the broker acknowledged.",
-    "media_bytes": "Bytes sent by GET /v1/media.",
+    "media_bytes": "Bytes of objects sent through the gateway.",
+    "playlists": "Playlists asked for with a valid token.",
+    "playlist_hits": "Those of them that were in memory.",
+    "playlist_reads": "Playlists read from storage.",
+    "playlist_stale": "Playlists answered from an older copy, because storage did not answer.",
+    "segments_redirected": "Segments answered with a signed URL of the store.",
+    "segments_sent": "Segments sent through the gateway.",
+    "playback_refused": "Requests for streams without a valid token.",
 }
 
 

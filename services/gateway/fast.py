@@ -1,4 +1,4 @@
-"""The short way of a status poll: no routing, no middleware, no encoding. Everything else goes the usual way.
+"""The short way of polls, of statuses and of playlists: no routing, no middleware, no encoding. Everything else goes the usual way.
 
 Polls are nearly all of the gateway's requests. Routing, the match and the middleware cost a third of one.
 """
@@ -11,13 +11,15 @@ from aiohttp import web
 
 from services.gateway.auth.token import Door
 from services.gateway.context import Gateway
+from services.gateway.routes.hls import from_memory
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _PATH = "/v1/jobs/"
+_STREAMS = "/v1/assets/"
 
 
 def shortened(gateway: Gateway, door: Door, usual: Handler) -> Handler:
-    """A handler for the server, before the application: answers polls of jobs that are in memory."""
+    """A handler for the server, before the application: answers polls of jobs and playlists that are in memory."""
     statuses, counters = gateway.statuses, gateway.counters
     peek, answer = statuses.cache.peek, statuses.of_kept
     public_url = gateway.settings.public_url.rstrip("/")
@@ -35,6 +37,8 @@ def shortened(gateway: Gateway, door: Door, usual: Handler) -> Handler:
                 counters.not_modified += 1
                 return web.Response(status=304, headers=ready.headers_304.copy())
             return web.Response(body=ready.body, headers=ready.headers.copy())
+        if path.startswith(_STREAMS) and request.method == "GET" and (playlist := from_memory(request, gateway)) is not None:
+            return playlist
         return await usual(request)
 
     return handle

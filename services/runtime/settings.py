@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,6 +55,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     s3_delivery_secret: Annotated[str, _doc("Its secret.")] = ""
     signing_key: Annotated[str, _doc("Key of the gateway's own signed URLs. Empty: made and kept in the data folder.")] = ""
     signed_url_seconds: Annotated[int, _doc("Life of signed URLs.", ge=30, le=7 * 86400)] = 3600
+    playback_keys: Annotated[
+        str,
+        _doc("Keys of playback tokens, `id:secret` with commas: the first signs, all verify. Empty: one made from the signing key."),
+    ] = ""
+    playback_seconds: Annotated[int, _doc("Life of a playback token.", ge=60, le=30 * 86400)] = 6 * 3600
+    hls_delivery: Annotated[
+        Literal["auto", "redirect", "proxy"],
+        _doc("How segments are sent: `redirect` to the store's signed URLs, `proxy` through the gateway, `auto`: proxy for a folder."),
+    ] = "auto"
     # Gateway
     host: Annotated[str, _doc("Address that the gateway binds to. Other than loopback needs REELWORKS_API_TOKEN.")] = "127.0.0.1"
     port: Annotated[int, _doc("Port of the gateway; 0 chooses a free one.", ge=0, le=65535)] = 8080
@@ -145,12 +155,19 @@ SECRETS: frozenset[str] = frozenset(
         "s3_ingest_secret",
         "s3_delivery_secret",
         "signing_key",
+        "playback_keys",
         "api_token",
         "zip_secret",
         "webhook_secret",
     }
 )
 """Settings whose values are never shown."""
+
+
+def secret_values(settings: Settings) -> list[str]:
+    """What must not be shown, each secret by itself where a setting holds several."""
+    keys = (pair.partition(":")[2].strip() for pair in settings.playback_keys.split(","))
+    return [value for value in (*(str(getattr(settings, name)) for name in SECRETS), *keys) if value]
 
 
 def variable(field: str) -> str:
@@ -198,6 +215,11 @@ def environment_for(settings: Settings) -> dict[str, str]:
                 ",".join(value) if isinstance(value, tuple) else str(value).lower() if isinstance(value, bool) else str(value)
             )
     return made
+
+
+def graphical() -> bool:
+    """Whether a browser with windows may be expected here."""
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -18,6 +19,8 @@ _OPEN_EXACT = frozenset({"/healthz", "/readyz", "/favicon.ico"})
 """Probes send no token."""
 _OPEN_PREFIXES = ("/static/", "/v1/media/")
 """Style sheets are no secret; signed URLs prove themselves."""
+_STREAM = re.compile(r"/v1/assets/[^/]+/hls/")
+"""Needs a playback token, and nothing else (`playback.py`)."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -56,7 +59,8 @@ class Door:
         if request.method not in _SAFE:
             self._same_origin(request)
         path = request.path
-        if self.is_open(request) or path in self._open or path.startswith(_OPEN_PREFIXES):
+        # The raw path, as it is routed: an encoded slash in an asset's id makes no stream of it.
+        if self.is_open(request) or path in self._open or path.startswith(_OPEN_PREFIXES) or _STREAM.match(request.rel_url.raw_path):
             return None
         if "token" in request.query and request.method == "GET" and self._is_token(request.query["token"]):
             return self._with_cookie(request)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 
 from schemas.api import AssetView, RenditionView
 from schemas.events import AssetChanged, JobFailed, JobStatus, Output, State, StreamReady, TranscodeCompleted
+from services.gateway.auth.playback import QUERY, prefix_of
+from services.gateway.delivery.paths import STORYBOARD, place
 from services.gateway.uploads.names import title_of
 from services.gateway.views.fold import TRANSCODE
 from services.gateway.views.projection import problem
@@ -43,9 +45,10 @@ class Film(msgspec.Struct):
 class Catalogue:
     """Ready answers by asset."""
 
-    def __init__(self, view: View, urls: OutputUrls, *, life: float, clock: Callable[[], float]) -> None:
+    def __init__(self, view: View, urls: OutputUrls, *, token: Callable[[str], str], life: float, clock: Callable[[], float]) -> None:
         self._view = view
         self._urls = urls
+        self._token = token
         self.cache: ReadyCache[Film] = ReadyCache(self._load, life=life, clock=clock)
 
     def film(self, asset_id: str) -> Film | None:
@@ -69,7 +72,14 @@ class Catalogue:
 
     def show(self, film: Film, origin: str) -> AssetView:
         """As the API and the pages show it."""
-        return asset_view(film, lambda output: absolute(self._urls.of(output), origin), origin)
+        token = self._token(film.asset.asset_id) if film.stream is not None else ""
+        return asset_view(film, lambda output: absolute(self._urls.of(output), origin), origin, token=token)
+
+    def is_whole(self, asset_id: str, recipe: str) -> bool:
+        """Whether the stream in that folder is one that does not grow."""
+        film = self.film(asset_id)
+        stream = film.stream if film is not None else None
+        return stream is not None and not stream.progressive and stream_path(stream).startswith(f"{recipe}/")
 
     def _for_origin(self, kept: Kept[Film], origin: str) -> Ready:
         ready = kept.origins.get(origin)
@@ -95,14 +105,14 @@ def absolute(url: str, origin: str) -> str:
 def film_of(row: StoredAsset, job: JobStatus | None, completions: Sequence[StoredCompletion]) -> Film:
     """The join. Pure."""
     transcode: TranscodeCompleted | None = None
-    stream: StreamReady | None = None
+    streams: list[StreamReady] = []
     failed: JobFailed | None = None
     for done in completions:
         match done.type:
             case "TranscodeCompleted":
                 transcode = _decode_transcode(done.record)
             case "StreamReady":
-                stream = _decode_stream(done.record)
+                streams.append(_decode_stream(done.record))
             case "JobFailed":
                 failure = _decode_failed(done.record)
                 failed = failure if failure.kind == TRANSCODE else failed
@@ -112,7 +122,48 @@ def film_of(row: StoredAsset, job: JobStatus | None, completions: Sequence[Store
     fresh = job.outputs if job is not None and job.state == "succeeded" else ()
     outputs = fresh or (transcode.outputs if transcode is not None else ())
     asset = _decode_asset(row.record) if row.record is not None else _made_up(row, job, transcode)
-    return Film(asset, row.record is not None, job, transcode, stream, failed, outputs)
+    # What was made before the asset was deleted went with it, also where a later job brought the asset back.
+    streams = [s for s in streams if not asset.deleted or s.finished_ms > asset.updated_ms]
+    return Film(asset, row.record is not None, job, transcode, stream_of(row.asset_id, streams, job, failed), failed, outputs)
+
+
+def stream_of(asset_id: str, streams: Sequence[StreamReady], job: JobStatus | None, failed: JobFailed | None) -> StreamReady | None:
+    """What is to be played: the newest whole stream, else one that grows, unless its transcode was given up. Pure.
+
+    `streams`: oldest first. `job`: the newest transcode; `failed`: the last one that failed.
+    """
+
+    def given_up(job_id: str) -> bool:
+        if job is not None and job.job_id == job_id:  # it may have been begun again since it failed
+            return job.state in ("failed", "cancelled")
+        return failed is not None and failed.job_id == job_id
+
+    ours = [s for s in streams if s.layout == "asset" and place(asset_id, s.master.removeprefix(f"assets/{asset_id}/")) is not None]
+    whole = [s for s in ours if not s.progressive]
+    growing = [s for s in ours if s.progressive and not given_up(s.job_id)]
+    return (whole or growing or [None])[-1]
+
+
+def stream_path(stream: StreamReady) -> str:
+    """Of its master playlist, below the prefix of the film's stream."""
+    return stream.master.removeprefix(f"assets/{stream.asset_id}/")
+
+
+def hls_url(stream: StreamReady, origin: str, token: str = "") -> str:
+    """Where a player finds it: with a token in the query, or by the cookie."""
+    return _below(stream.asset_id, stream_path(stream), origin, token)
+
+
+def storyboard_url(film: Film, origin: str, token: str = "") -> str | None:
+    """The same of the pictures for the time line; None where there are none."""
+    asset_id = film.asset.asset_id
+    made = {o.key for o in (*film.outputs, *(film.stream.outputs if film.stream is not None else ()))}
+    return _below(asset_id, STORYBOARD, origin, token) if f"assets/{asset_id}/{STORYBOARD}" in made else None
+
+
+def _below(asset_id: str, path: str, origin: str, token: str) -> str:
+    query = f"?{urlencode({QUERY: token})}" if token else ""
+    return f"{origin}{quote(prefix_of(asset_id), safe='/:')}{quote(path)}{query}"
 
 
 def _made_up(row: StoredAsset, job: JobStatus | None, transcode: TranscodeCompleted | None) -> AssetChanged:
@@ -134,8 +185,8 @@ def _made_up(row: StoredAsset, job: JobStatus | None, transcode: TranscodeComple
     )
 
 
-def asset_view(film: Film, sign: Callable[[Output], str], origin: str) -> AssetView:
-    """A film as the API shows it. Pure."""
+def asset_view(film: Film, sign: Callable[[Output], str], origin: str, *, token: str) -> AssetView:
+    """A film as the API shows it; `token` opens its stream. Pure."""
     asset, done, job = film.asset, film.transcode, film.job
     by_role: dict[str, Output] = {o.role: o for o in film.outputs if o.role in ("poster", "thumbnail")}
     renditions = sorted((o for o in film.outputs if o.role == "rendition"), key=lambda o: (-o.height, -o.bit_rate))
@@ -176,7 +227,9 @@ def asset_view(film: Film, sign: Callable[[Output], str], origin: str) -> AssetV
         ],
         poster_url=sign(by_role["poster"]) if "poster" in by_role else None,
         thumbnail_url=sign(by_role["thumbnail"]) if "thumbnail" in by_role else None,
-        hls_url=None,
+        hls_url=hls_url(film.stream, origin, token) if film.stream is not None else None,
+        storyboard_url=storyboard_url(film, origin, token) if film.stream is not None else None,
+        live=film.stream is not None and film.stream.progressive,
         created_at=rfc3339(asset.created_ms),
         updated_at=rfc3339(asset.updated_ms),
     )

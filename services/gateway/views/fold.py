@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -15,6 +16,8 @@ from services.runtime.kafka.reader import Received
 TOPICS = (topics.JOBS, topics.ASSETS, topics.COMPLETIONS, topics.REQUESTS)
 """What the view is made of. Of the requests only the gateways' own count: they are sound, and have been promised to clients."""
 TRANSCODE = "transcode"
+PROGRESSIVE = ":stream:progressive"
+"""End of the key of a StreamReady of a film that is still being encoded; that of the whole film ends with `:stream`."""
 
 JobRow = tuple[str, str, str, str, str, int, int, int, str, bytes]
 """job_id, kind, type, state, subject, created_ms, updated_ms, recorded_ms, waiting, record."""
@@ -47,8 +50,23 @@ class Folded(msgspec.Struct):
             | self.assets_gone
             | self.seen_assets.keys()
             | {row[0] for row in self.completions.values()}
-            | {key.split(":", 1)[0] for key in self.completions_gone}
+            | {subject_of_key(key) for key in self.completions_gone}
         )
+
+    def changed_streams(self) -> set[str]:
+        """Assets of which something else is to be streamed now, or nothing any more. What grows says so itself, on `media.playlists`."""
+        made = {row[0] for key, row in self.completions.items() if not key.endswith(PROGRESSIVE)}
+        gone = {subject_of_key(key) for key in self.completions_gone}
+        return made | gone | self.assets_gone | {name for name, row in self.assets.items() if row[2]}
+
+
+_COMPLETION_KEY = re.compile(rf"(.+):(?:{'|'.join(kind.kind for kind in KINDS.values())})(?::[a-z]+)?")
+
+
+def subject_of_key(key: str) -> str:
+    """Of a completion's key: `{subject}:{kind}`, with `:failed` or `:progressive` behind it perhaps. Subjects may hold colons too."""
+    found = _COMPLETION_KEY.fullmatch(key)
+    return found[1] if found else key
 
 
 def fold(records: Sequence[Received]) -> Folded:

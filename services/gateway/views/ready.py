@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from multidict import CIMultiDict
@@ -17,18 +17,26 @@ T = TypeVar("T")
 
 
 class Ready:
-    """A JSON answer with its strong ETag. aiohttp adds to the headers that it is given: hand out copies."""
+    """An answer with its strong ETag. aiohttp adds to the headers that it is given: hand out copies."""
 
     __slots__ = ("body", "etag", "headers", "headers_304", "terminal")
 
-    def __init__(self, body: bytes, *, terminal: bool = False) -> None:
+    def __init__(
+        self,
+        body: bytes,
+        *,
+        terminal: bool = False,
+        content_type: str = "application/json",
+        cache_control: str = "no-cache",
+        more: Mapping[str, str] | None = None,
+    ) -> None:
         self.body = body
         self.etag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
         self.terminal = terminal
         """No change is to be expected."""
         # no-cache: kept by browsers and proxies, but asked for each time, which the ETag makes cheap.
-        self.headers_304 = CIMultiDict({"ETag": self.etag, "Cache-Control": "no-cache"})
-        self.headers = CIMultiDict({"Content-Type": "application/json", "Content-Length": str(len(body))} | dict(self.headers_304))
+        self.headers_304 = CIMultiDict({"ETag": self.etag, "Cache-Control": cache_control, **(more or {})})
+        self.headers = CIMultiDict({"Content-Type": content_type, "Content-Length": str(len(body))} | dict(self.headers_304))
 
     def matches(self, if_none_match: str) -> bool:
         """Whether the client has this very answer (RFC 9110 §13.1.2)."""

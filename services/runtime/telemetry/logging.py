@@ -21,7 +21,7 @@ import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.types import EventDict, Processor
 
-from services.runtime.settings import SECRETS, Settings
+from services.runtime.settings import Settings, secret_values
 from services.runtime.telemetry.redaction import Redactor
 
 Logger = structlog.stdlib.BoundLogger
@@ -57,7 +57,7 @@ def configure(settings: Settings, service: str, *, stream: TextIO | None = None)
     stream = stream or cast(TextIO, sys.stderr)
     terminal = stream.isatty()
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not terminal)
-    secrets = [str(getattr(settings, name)) for name in SECRETS]
+    secrets = secret_values(settings)
     end: list[Processor] = (
         [
             structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False, max_frames=20)),
@@ -115,6 +115,9 @@ _QUIETER = {
     "urllib3": logging.WARNING,
     "asyncio": logging.WARNING,
     "aiohttp.access": logging.WARNING,
+    "faust": logging.WARNING,
+    "mode": logging.WARNING,
+    "aiokafka": logging.WARNING,
 }
 """Libraries that tell more than anybody wants to read."""
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Literal
 
 import aiohttp
 import msgspec
 import pytest
 import pytest_asyncio
 
+from services.gateway.auth.playback import ANYBODY
 from tests.servers.gateway import RunningGateway, rendition, run_gateway, status
 from tests.servers.s3 import S3Server
 
@@ -68,3 +71,28 @@ async def test_outputs_are_fetched_from_the_store_by_stable_urls(on_s3: RunningG
     async with on_s3.http.get("/") as answer:
         policy = answer.headers["Content-Security-Policy"]
     assert url.split("/", 3)[2] in policy
+
+
+@pytest.mark.parametrize("delivery", ["auto", "proxy"])
+async def test_segments_come_from_the_store_by_short_lived_urls_or_through_the_gateway(
+    kafka: str, s3_server: S3Server, tmp_path: Path, delivery: Literal["auto", "proxy"]
+) -> None:
+    settings = s3_server.settings(s3_server.make_bucket())
+    more = {"bootstrap_servers": kafka, "data_dir": str(tmp_path), "port": 0, "hls_delivery": delivery}
+    async with run_gateway(msgspec.structs.replace(settings, **more)) as gateway:
+        asset_id = f"s3-{uuid.uuid4()}"
+        store = gateway.gateway.storage.bucket()
+        for name, body in (("master.m3u8", b"#EXTM3U\n"), ("video-360/00000.m4s", FILM), ("aes.key", b"0123456789abcdef")):
+            await store.put(f"assets/{asset_id}/0a1b/{name}", body)
+        base = f"{gateway.url}/v1/assets/{asset_id}/hls/0a1b"
+        query = f"?token={gateway.gateway.tokens.issue(asset_id, ANYBODY, time.time()).text}"
+        async with aiohttp.ClientSession() as http:
+            async with http.get(f"{base}/video-360/00000.m4s{query}", headers={"Range": "bytes=5-9"}) as answer:
+                assert (answer.status, await answer.read()) == (206, FILM[5:10])
+                assert (answer.content_type, bool(answer.history)) == ("video/iso.segment", delivery == "auto")
+                assert ("X-Amz-Expires=600" in str(answer.url)) == (delivery == "auto")
+            for name, kind in (("master.m3u8", "application/vnd.apple.mpegurl"), ("aes.key", "application/octet-stream")):
+                async with http.get(f"{base}/{name}{query}", allow_redirects=False) as answer:
+                    assert (answer.status, answer.content_type) == (200, kind)
+            async with http.get(f"{base}/video-360/index.m3u8{query}") as answer:
+                assert answer.status == 404

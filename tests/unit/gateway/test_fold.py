@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from schemas import envelope, topics
-from schemas.events import AssetChanged, JobFailed, JobStatus, TranscodeCompleted, UploadReceived
+from schemas.events import AssetChanged, JobFailed, JobStatus, StreamReady, TranscodeCompleted, UploadReceived
 from services.gateway.identity import SOURCE
 from services.gateway.views.fold import fold
 from services.runtime.kafka.reader import Received
@@ -76,3 +76,20 @@ def test_completions_and_failures_concern_their_subject() -> None:
 def test_a_deleted_asset_says_when() -> None:
     asset = AssetChanged(asset_id="a", title="A", created_ms=1, updated_ms=7, deleted=True)
     assert fold([received(topics.ASSETS, "a", asset)]).assets["a"][:3] == ("a", 1, 7)
+
+
+def test_a_stream_that_grows_and_the_whole_one_are_kept_side_by_side() -> None:
+    live = StreamReady(job_id="t", subject="a:b", kind="stream", asset_id="a:b", progressive=True)
+    whole = StreamReady(job_id="s", subject="a:b", kind="stream", asset_id="a:b")
+    folded = fold([received(topics.COMPLETIONS, "a:b:stream:progressive", live)])
+    assert (list(folded.completions), folded.changed_assets(), folded.changed_streams()) == (["a:b:stream:progressive"], {"a:b"}, set())
+    folded = fold([received(topics.COMPLETIONS, "a:b:stream:progressive", live), received(topics.COMPLETIONS, "a:b:stream", whole)])
+    assert (len(folded.completions), folded.changed_streams()) == (2, {"a:b"})
+
+
+def test_streams_change_with_what_is_taken_back_and_deleted() -> None:
+    gone = [received(topics.COMPLETIONS, key, None) for key in ("a:b:stream:progressive", "c:stream", "d:transcode:failed", "nonsense")]
+    folded = fold([*gone, received(topics.ASSETS, "e", AssetChanged(asset_id="e", title="", created_ms=1, updated_ms=2, deleted=True))])
+    assert folded.changed_streams() == {"a:b", "c", "d", "e", "nonsense"}
+    kept = fold([received(topics.ASSETS, "e", AssetChanged(asset_id="e", title="", created_ms=1, updated_ms=2))])
+    assert kept.changed_streams() == set()
