@@ -29,8 +29,8 @@ $(VENV)/.dev: $(VENV)/.run lock/dev.txt
 setup: $(VENV)/.run      ## make .venv with what running needs
 setup-dev: $(VENV)/.dev  ## make .venv with what testing needs, too
 
-demo: setup      ## start everything, take a film in, end with the page where it plays (ONCE=1: stop as soon as it is playable)
-	@$(BIN)/reelworks demo $(if $(ONCE),--once)
+demo: setup      ## start everything, take a film in, end with the page where it plays (ONCE=1: stop as soon as it is all there)
+	@$(BIN)/reelworks demo $(if $(ONCE),--once,--open)
 
 # Most tests wait for processes to start and leases to end, so two files at a time take little more than half of the time.
 test: setup-dev  ## all the tests; the servers that they need are started by them

@@ -36,9 +36,9 @@ def run() -> list[dict[str, Any]]:
                 etag = answer.headers["ETag"]
                 body = answer.read()
             gateway = stack.pid("gateway")
-            plain = _cost(gateway, url)
-            unchanged = _cost(gateway, url, f"If-None-Match: {etag}")
-            bare = _bare(body)
+            plain = cost(gateway, url)
+            unchanged = cost(gateway, url, f"If-None-Match: {etag}")
+            bare = bare_cost(body)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return [
@@ -52,7 +52,7 @@ def run() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _cost(pid: int, url: str, header: str = "") -> tuple[float, float]:
+def cost(pid: int, url: str, header: str = "") -> tuple[float, float]:
     """CPU microseconds of the process for one request, and requests a second."""
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", *(["-H", header] if header else [])]
     subprocess.run([*command, "-d1s", url], check=True, capture_output=True)
@@ -68,7 +68,8 @@ def _cost(pid: int, url: str, header: str = "") -> tuple[float, float]:
     return 1e6 * spent / requests, requests / SECONDS
 
 
-def _bare(body: bytes) -> tuple[float, float]:
+def bare_cost(body: bytes) -> tuple[float, float]:
+    """What a bare aiohttp handler takes for the same bytes."""
     with subprocess.Popen([sys.executable, "-m", "benchmarks.polls", "bare"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         assert server.stdin is not None
         assert server.stdout is not None
@@ -76,7 +77,7 @@ def _bare(body: bytes) -> tuple[float, float]:
         server.stdin.close()
         url = server.stdout.readline().decode().strip()
         try:
-            return _cost(server.pid, url)
+            return cost(server.pid, url)
         finally:
             server.terminate()
 

@@ -21,9 +21,11 @@ from services.runtime.settings import Settings
 class Stack:
     """A running `reelworks up`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], gateway: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], said: dict[str, Any]) -> None:
         self._process = process
-        self.gateway = gateway
+        self.gateway: str = said["gateway"]
+        self.bootstrap_servers: str = said["bootstrap_servers"]
+        self.library = Path(said["data"]) / "library"
 
     def pid(self, service: str) -> int:
         """Process id of a service."""
@@ -42,10 +44,21 @@ class Stack:
 
     def upload_sample(self) -> str:
         """Take the sample film in; answers the job's id."""
+        return str(self.upload()["job_id"])
+
+    def upload(self) -> dict[str, Any]:
+        """Take the sample film in; answers what the gateway said."""
         body = sample(Settings().cache_path()).read_bytes()
         request = urllib.request.Request(f"{self.gateway}/v1/uploads/sample.mp4", data=body, method="PUT")
         with urllib.request.urlopen(request, timeout=60) as answer:
-            return str(json.load(answer)["job_id"])
+            said: dict[str, Any] = json.load(answer)
+            return said
+
+    def get(self, path: str) -> dict[str, Any]:
+        """JSON of one of the gateway's paths."""
+        with urllib.request.urlopen(f"{self.gateway}{path}", timeout=30) as answer:
+            said: dict[str, Any] = json.load(answer)
+            return said
 
     def wait(self, job_id: str, seconds: float = 180) -> dict[str, Any]:
         """The job's status when it has ended."""
@@ -69,7 +82,7 @@ def up(folder: Path) -> Iterator[Stack]:
         line = process.stdout.readline()
         if not line:
             raise RuntimeError(f"`reelworks up` did not start:\n{(folder / 'up.log').read_text()[-2000:]}")
-        yield Stack(process, json.loads(line)["gateway"])
+        yield Stack(process, json.loads(line))
     finally:
         process.terminate()
         process.wait(60)

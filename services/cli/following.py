@@ -56,11 +56,11 @@ def bars(console: Console) -> Progress:
     )
 
 
-async def show(jobs: AsyncIterator[JobView], progress: Progress, label: str = "transcode") -> JobView | None:
+async def show(jobs: AsyncIterator[JobView], progress: Progress) -> JobView | None:
     """Follow a job to its end on a bar. Answers its last status."""
-    bar: TaskID = progress.add_task("", total=1.0, label=f"{label:<10}", words="")
+    bar: TaskID = progress.add_task("", total=1.0, label=f"{'job':<10}", words="")
     last: JobView | None = None
     async for job in jobs:
         last = job
-        progress.update(bar, completed=job.progress, words="" if job.state == "succeeded" else describe(job))
+        progress.update(bar, label=f"{job.kind:<10}", completed=job.progress, words="" if job.state == "succeeded" else describe(job))
     return last

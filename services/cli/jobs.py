@@ -127,7 +127,7 @@ async def _wait(gateway: Gateway, job_id: str, timeout: float | None, as_json: b
     if as_json:
         return [job async for job in updates][-1]
     with following.bars(notes()) as progress:
-        last = await following.show(updates, progress, "job")
+        last = await following.show(updates, progress)
     assert last is not None
     return last
 

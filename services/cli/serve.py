@@ -8,13 +8,13 @@ from typing import Any
 import click
 import uvloop
 
-from services.cli.stack import WORKERS
+from services.cli.stack import LIVE, WORKERS
 from services.runtime import settings as settings_module
 from services.runtime.telemetry import logging as telemetry
 from services.runtime.telemetry import metrics
 from services.runtime.version import VERSION
 
-SERVICES = ("gateway", "coordinator", *WORKERS)
+SERVICES = ("gateway", "coordinator", LIVE, *WORKERS)
 
 
 @click.command()
@@ -37,6 +37,9 @@ def serve(service: str, metrics_port: int | None, slots: int | None) -> None:
     if service == "coordinator":
         host: Any = importlib.import_module("services.coordinator.host")
         raise SystemExit(host.serve(settings))
+    if service == LIVE:
+        live: Any = importlib.import_module("services.streamer.live")
+        raise SystemExit(live.serve(settings))
     worker: Any = importlib.import_module("services.runtime.jobs.worker")
     handler: Any = importlib.import_module(f"services.{service}.handler")
     raise SystemExit(worker.serve(handler.handler(), settings))

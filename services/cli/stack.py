@@ -31,6 +31,8 @@ log = get_logger(__name__)
 
 WORKERS: Final = tuple(sorted({kind.service for kind in events.KINDS.values() if kind.served}))
 """Services with workers that this version has."""
+LIVE: Final = "streamer-live"
+"""The process of `services/streamer/live.py`, which takes no tasks."""
 START_SECONDS: Final = 120.0
 """A start takes about five; a long log to recover on a busy machine takes longer."""
 DRAIN_SECONDS: Final = 3.0
@@ -177,7 +179,7 @@ class Stack:
             command = [sys.executable, "-m", "services.cli.main", "serve", service]
             return Spec(name=name, command=command, environment=settings_module.child_environment(settings), ready_url=ready_url)
 
-        specs = [spec("coordinator", "coordinator"), spec("gateway", "gateway", f"{self.gateway}/readyz")]
+        specs = [spec("coordinator", "coordinator"), spec("gateway", "gateway", f"{self.gateway}/readyz"), spec(LIVE, LIVE)]
         for service, count in self.workers.items():
             specs += [spec(f"{service}-{n}" if count > 1 else service, service) for n in range(1, count + 1)]
         return specs

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import mimetypes
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -23,6 +23,7 @@ from services.cli.output import json_option, notes, print_json
 from services.runtime import settings as settings_module
 
 CHUNK: Final = 1024 * 1024
+Begin = Callable[[Gateway, Progress | None], Awaitable[Accepted]]
 
 
 @click.command()
@@ -38,15 +39,20 @@ def submit(what: str, title: str, wait: bool, timeout: float | None, gateway: st
 
     Prints job and asset; with --wait also how it ended.
     """
-    token = settings_module.load().api_token
-    raise SystemExit(asyncio.run(_submit(what, title, wait or timeout is not None, timeout, Gateway(gateway, token), as_json)))
+
+    def begin(client: Gateway, progress: Progress | None) -> Awaitable[Accepted]:
+        return send(client, what, title=title, progress=progress)
+
+    raise SystemExit(asyncio.run(begin_and_tell(begin, gateway, wait=wait, timeout=timeout, as_json=as_json)))
 
 
-async def _submit(what: str, title: str, wait: bool, timeout: float | None, client: Gateway, as_json: bool) -> int:
+async def begin_and_tell(begin: Begin, url: str, *, wait: bool, timeout: float | None, as_json: bool) -> int:
+    """Begin a job and say which it is, or with `wait` (or a `timeout` in seconds) how it ended. Answers the exit code."""
     console = notes()
+    wait = wait or timeout is not None
     with following.bars(console) if not as_json else contextlib.nullcontext(None) as progress:
-        async with client as gateway:
-            accepted = await send(gateway, what, title=title, progress=progress)
+        async with Gateway(url, settings_module.load().api_token) as gateway:
+            accepted = await begin(gateway, progress)
             if as_json:
                 print_json(accepted)
             elif not wait:
@@ -72,17 +78,22 @@ async def send(gateway: Gateway, what: str, *, title: str = "", progress: Progre
     key = str(uuid.uuid4())  # one for this call: a repeated PUT after a lost answer is the same upload
     scheme = urlsplit(what).scheme.lower()
     if scheme == "s3":
-        parts = urlsplit(what, allow_fragments=False)
-        name = parts.path.lstrip("/") + (f"?{parts.query}" if parts.query else "")
-        if not parts.netloc or not name:
-            raise Refused(f"{what!r} names no object; accepted is s3://BUCKET/KEY")
-        return await gateway.submit("UploadReceived", {"bucket": parts.netloc, "key": name, "title": title}, idempotency_key=key)
+        return await gateway.submit("UploadReceived", object_named(what) | {"title": title}, idempotency_key=key)
     if scheme in ("http", "https"):
         return await _send_url(gateway, what, title, key, progress)
     path, size = _existing(what)
     data = _counted(_chunks(path), size, progress)
     kind = mimetypes.guess_type(path.name)[0] or ""
     return await gateway.upload(path.name, data, size=size, content_type=kind, title=title, idempotency_key=key)
+
+
+def object_named(url: str) -> dict[str, str]:
+    """Bucket and key of s3://BUCKET/KEY. Raises Refused for what names none."""
+    parts = urlsplit(url, allow_fragments=False)
+    name = parts.path.lstrip("/") + (f"?{parts.query}" if parts.query else "")
+    if not parts.netloc or not name:
+        raise Refused(f"{url!r} names no object; accepted is s3://BUCKET/KEY")
+    return {"bucket": parts.netloc, "key": name}
 
 
 def _existing(what: str) -> tuple[Path, int]:

