@@ -14,6 +14,7 @@ from schemas.topics import REQUEST_LIMIT_BYTES
 from services.gateway.context import Gateway
 from services.gateway.identity import SOURCE, differs, subject_of
 from services.gateway.problems import Problem
+from services.gateway.views.fold import makes_asset
 from services.gateway.views.projection import accepted_status
 from services.runtime.kafka.producer import Record, record
 from services.runtime.telemetry import tracing
@@ -91,7 +92,7 @@ def known_before(gateway: Gateway, request: Request, *, ignoring: frozenset[str]
 def accepted(gateway: Gateway, request: web.Request, job: JobStatus) -> web.Response:
     """The 202 of a job."""
     origin = gateway.origin(request)
-    is_film = job.kind == "transcode"
+    is_film = makes_asset(job)
     body = Accepted(
         asset_id=job.subject if is_film else "",
         job_id=job.job_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -13,7 +13,7 @@ from schemas.events import AssetChanged, JobFailed, JobStatus, Output, State, St
 from services.gateway.auth.playback import QUERY, prefix_of
 from services.gateway.delivery.paths import STORYBOARD, place
 from services.gateway.uploads.names import title_of
-from services.gateway.views.fold import TRANSCODE
+from services.gateway.views.fold import STREAM, TRANSCODE
 from services.gateway.views.projection import problem
 from services.gateway.views.ready import Kept, Ready, ReadyCache
 from services.gateway.views.statuses import known
@@ -35,7 +35,7 @@ class Film(msgspec.Struct):
     decided: bool
     """Whether a person has decided about it; else the asset is made up from its job."""
     job: JobStatus | None
-    """Its newest transcode."""
+    """Its newest transcode; where there was none, its newest stream."""
     transcode: TranscodeCompleted | None
     stream: StreamReady | None
     failed: JobFailed | None
@@ -93,7 +93,7 @@ class Catalogue:
         row = self._view.asset(asset_id)
         if row is None or not row.visible:
             return None
-        newest = self._view.jobs_of(asset_id, TRANSCODE, limit=1)
+        newest = self._view.jobs_of(asset_id, TRANSCODE, limit=1) or self._view.jobs_of(asset_id, STREAM, limit=1)
         return film_of(row, known(newest[0]).status if newest else None, self._view.completions(asset_id))
 
 
@@ -106,7 +106,7 @@ def film_of(row: StoredAsset, job: JobStatus | None, completions: Sequence[Store
     """The join. Pure."""
     transcode: TranscodeCompleted | None = None
     streams: list[StreamReady] = []
-    failed: JobFailed | None = None
+    failures: dict[str, JobFailed] = {}
     for done in completions:
         match done.type:
             case "TranscodeCompleted":
@@ -115,32 +115,38 @@ def film_of(row: StoredAsset, job: JobStatus | None, completions: Sequence[Store
                 streams.append(_decode_stream(done.record))
             case "JobFailed":
                 failure = _decode_failed(done.record)
-                failed = failure if failure.kind == TRANSCODE else failed
+                failures[failure.kind] = failure
             case _:
                 pass
     # A status may be seen a moment before the completion of the same transaction: they lie in different partitions.
     fresh = job.outputs if job is not None and job.state == "succeeded" else ()
-    outputs = fresh or (transcode.outputs if transcode is not None else ())
+    outputs = fresh or (transcode.outputs if transcode is not None else streams[-1].outputs if streams else ())
     asset = _decode_asset(row.record) if row.record is not None else _made_up(row, job, transcode)
     # What was made before the asset was deleted went with it, also where a later job brought the asset back.
     streams = [s for s in streams if not asset.deleted or s.finished_ms > asset.updated_ms]
-    return Film(asset, row.record is not None, job, transcode, stream_of(row.asset_id, streams, job, failed), failed, outputs)
+    stream = stream_of(row.asset_id, streams, job, failures)
+    return Film(asset, row.record is not None, job, transcode, stream, failures.get(TRANSCODE) or failures.get(STREAM), outputs)
 
 
-def stream_of(asset_id: str, streams: Sequence[StreamReady], job: JobStatus | None, failed: JobFailed | None) -> StreamReady | None:
-    """What is to be played: the newest whole stream, else one that grows, unless its transcode was given up. Pure.
+def stream_of(
+    asset_id: str, streams: Sequence[StreamReady], job: JobStatus | None, failures: Mapping[str, JobFailed]
+) -> StreamReady | None:
+    """What is to be played: the newest whole stream, else one that grows, unless it will never be whole. Pure.
 
-    `streams`: oldest first. `job`: the newest transcode; `failed`: the last one that failed.
+    `streams`: oldest first. `job`: the newest transcode; `failures`: the last one of each kind of job.
     """
+    transcode, stream = failures.get(TRANSCODE), failures.get(STREAM)
 
-    def given_up(job_id: str) -> bool:
-        if job is not None and job.job_id == job_id:  # it may have been begun again since it failed
+    def given_up(growing: StreamReady) -> bool:
+        if stream is not None and stream.finished_ms > growing.finished_ms:
+            return True
+        if job is not None and job.job_id == growing.job_id:  # it may have been begun again since it failed
             return job.state in ("failed", "cancelled")
-        return failed is not None and failed.job_id == job_id
+        return transcode is not None and transcode.job_id == growing.job_id
 
     ours = [s for s in streams if s.layout == "asset" and place(asset_id, s.master.removeprefix(f"assets/{asset_id}/")) is not None]
     whole = [s for s in ours if not s.progressive]
-    growing = [s for s in ours if s.progressive and not given_up(s.job_id)]
+    growing = [s for s in ours if s.progressive and not given_up(s)]
     return (whole or growing or [None])[-1]
 
 
@@ -190,7 +196,8 @@ def asset_view(film: Film, sign: Callable[[Output], str], origin: str, *, token:
     asset, done, job = film.asset, film.transcode, film.job
     by_role: dict[str, Output] = {o.role: o for o in film.outputs if o.role in ("poster", "thumbnail")}
     renditions = sorted((o for o in film.outputs if o.role == "rendition"), key=lambda o: (-o.height, -o.bit_rate))
-    job_id = job.job_id if job is not None else done.job_id if done is not None else ""
+    whole = film.stream if film.stream is not None and not film.stream.progressive else None
+    job_id = job.job_id if job is not None else done.job_id if done is not None else whole.job_id if whole is not None else ""
     error = job.error if job is not None else film.failed.error if film.failed is not None and done is None else None
     return AssetView(
         asset_id=asset.asset_id,
@@ -204,7 +211,7 @@ def asset_view(film: Film, sign: Callable[[Output], str], origin: str, *, token:
         watch_url=f"{origin}/watch/{quote(asset.asset_id)}",
         progress=1.0 if state_of(film) == "succeeded" else round(job.progress, 4) if job is not None else 0.0,
         error=problem(error),
-        duration_seconds=done.duration_seconds if done is not None else None,
+        duration_seconds=done.duration_seconds if done is not None else whole.duration_seconds if whole is not None else None,
         width=done.width if done is not None else None,
         height=done.height if done is not None else None,
         frame_rate=done.frame_rate if done is not None else None,
@@ -236,9 +243,9 @@ def asset_view(film: Film, sign: Callable[[Output], str], origin: str, *, token:
 
 
 def state_of(film: Film) -> State:
-    """Of the newest transcode; of what is known of the last one when its status has expired."""
+    """Of the newest transcode or stream; of what is known of the last one when its status has expired."""
     if film.job is not None:
         return film.job.state
-    if film.transcode is not None:
+    if film.transcode is not None or (film.stream is not None and not film.stream.progressive):
         return "succeeded"
     return film.failed.state if film.failed is not None else "queued"

@@ -16,6 +16,7 @@ from services.runtime.kafka.reader import Received
 TOPICS = (topics.JOBS, topics.ASSETS, topics.COMPLETIONS, topics.REQUESTS)
 """What the view is made of. Of the requests only the gateways' own count: they are sound, and have been promised to clients."""
 TRANSCODE = "transcode"
+STREAM = "stream"
 PROGRESSIVE = ":stream:progressive"
 """End of the key of a StreamReady of a film that is still being encoded; that of the whole film ends with `:stream`."""
 
@@ -109,17 +110,23 @@ def _one(folded: Folded, record: Received) -> None:
             _completion(folded, key, record)
 
 
+def makes_asset(job: JobStatus) -> bool:
+    """Whether its subject is an asset that is there because of it: a flat layout is made elsewhere."""
+    return job.kind == TRANSCODE or (job.kind == STREAM and job.request.get("layout", "asset") == "asset")
+
+
 def add_job(folded: Folded, job: JobStatus, value: bytes, recorded_ms: int) -> None:
     """A status."""
     folded.jobs[job.job_id] = _job_row(job, value, recorded_ms)
-    if job.kind == TRANSCODE:
+    # What follows upon another job must not bring back an asset that was deleted in between.
+    if makes_asset(job) and (job.kind == TRANSCODE or "cause" not in job.request):
         _speaks_of(folded, job.subject, job.created_ms)
 
 
 def add_accepted(folded: Folded, job: JobStatus, recorded_ms: int) -> None:
     """A job that was promised and has no status yet."""
     folded.accepted[job.job_id] = _job_row(job, msgspec.json.encode(job), recorded_ms)
-    if job.kind == TRANSCODE:
+    if makes_asset(job):
         _speaks_of(folded, job.subject, job.created_ms)
 
 

@@ -22,12 +22,13 @@ def transcode(job_id: str, state: Any) -> JobStatus:
     return status(job_id, subject="a", state=state)
 
 
-def failure(job_id: str) -> JobFailed:
-    return JobFailed(job_id=job_id, subject="a", kind="transcode", state="failed", error=ErrorInfo(code="x", message="y"))
+def failure(job_id: str, kind: str = "transcode", finished_ms: int = 0) -> JobFailed:
+    error = ErrorInfo(code="x", message="y")
+    return JobFailed(job_id=job_id, subject="a", kind=kind, state="failed", error=error, finished_ms=finished_ms)
 
 
 def chosen(streams: list[StreamReady], job: JobStatus | None = None, failed: JobFailed | None = None) -> str:
-    found = stream_of("a", streams, job, failed)
+    found = stream_of("a", streams, job, {failed.kind: failed} if failed is not None else {})
     return found.recipe if found is not None else ""
 
 
@@ -54,6 +55,24 @@ def test_one_that_grows_is_played_until_its_transcode_is_given_up() -> None:
     assert chosen([live], transcode("another", "running"), failure("yet another")) == "live"
     # It was begun again after its failure.
     assert chosen([live], transcode("job-live", "running"), failure("job-live")) == "live"
+
+
+def test_one_that_will_never_be_whole_is_not_played() -> None:
+    live = stream("live", 5, progressive=True)
+    assert chosen([live], transcode("job-live", "succeeded"), failure("job-stream", "stream", 6)) == ""
+    # That was another time.
+    assert chosen([live], transcode("job-live", "succeeded"), failure("job-stream", "stream", 4)) == "live"
+
+
+def test_a_film_that_was_packaged_as_it_is_is_ready_and_one_that_could_not_be_says_why() -> None:
+    row = StoredAsset("a", 1, True, None)
+    packaged = stream("copy", 5, duration_seconds=20.0)
+    ready = film_of(row, None, [StoredCompletion("StreamReady", msgspec.json.encode(packaged))])
+    shown = asset_view(ready, lambda output: output.key, "", token="t")
+    assert (shown.state, shown.duration_seconds, shown.job_id, shown.live) == ("succeeded", 20.0, "job-copy", False)
+    failed = film_of(row, None, [StoredCompletion("JobFailed", msgspec.json.encode(failure("j", "stream")))])
+    shown = asset_view(failed, lambda output: output.key, "", token="t")
+    assert (shown.state, shown.error and shown.error.message, shown.hls_url) == ("failed", "y", None)
 
 
 @pytest.mark.parametrize(
