@@ -22,10 +22,10 @@ from services.runtime.settings import Settings, variable
 Program = Literal["ffmpeg", "ffprobe", "packager"]
 Origin = Literal["settings", "PATH", "wheel"]
 
-# What encode.py uses. A build without one of these fails in the middle of a film instead of here.
+# What encode.py and remux.py use. A build without one of these fails in the middle of a film instead of here.
 ENCODERS = ("libx264", "aac", "mjpeg")
 FILTERS = (
-    "aresample", "atrim", "bwdif", "colorchannelmixer", "format", "fps", "overlay", "scale", "setpts", "setsar", "split",
+    "aresample", "atrim", "bwdif", "colorchannelmixer", "format", "fps", "overlay", "scale", "setpts", "setsar", "split", "tile",
     "tonemap", "zscale",
 )  # fmt: skip
 DEMUXERS = ("mov", "matroska", "mpegts", "avi", "png_pipe", "jpeg_pipe")

@@ -14,7 +14,7 @@ from typing import Any
 import ffmpeg
 import msgspec
 
-from services.runtime.media import progress, sandbox
+from services.runtime.media import graph
 from services.runtime.media.probe import AudioStream, Source, VideoStream
 
 PRESET = "veryfast"
@@ -106,7 +106,7 @@ def video_chunk(
         else:
             rung = node
         outputs.append(rung.output(f"pipe:{descriptor}", **_h264(span, picture), **_fragments(span.timescale)))
-    return _compile(program, outputs, threads=threads)
+    return graph.compiled(program, outputs, threads=threads)
 
 
 def _h264(span: Span, picture: Picture) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def audio_track(program: str, location: str, audio: AudioStream, *, origin: floa
     It begins with the film's first frame: earlier sound is cut, missing sound is silence, gaps are filled. The encoder's
     priming takes the place of the first 1024 samples (21 ms), so sound and picture lie together without an edit list.
     """
-    stream = _input(location, copyts=True, vn=None)[str(audio.index)]
+    stream = graph.opened(location, copyts=True, vn=None)[str(audio.index)]
     sound = (
         stream.filter("asetpts", f"PTS-({origin:.6f})/TB")
         # `async`: samples are stretched or filled in where time stamps say so; `first_pts` makes 0 the beginning.
@@ -152,7 +152,7 @@ def audio_track(program: str, location: str, audio: AudioStream, *, origin: floa
         f="mp4", movflags="+empty_moov+default_base_moof+skip_trailer", frag_duration=round(segment_seconds * 1_000_000),
         use_editlist=0, map_metadata=-1, map_chapters=-1, fflags="+bitexact",
     )  # fmt: skip
-    return _compile(program, [output])
+    return graph.compiled(program, [output])
 
 
 def still(
@@ -170,13 +170,13 @@ def still(
     video = _film(source)
     node = _on_grid(_open(location, source, origin + at, video), video, video.rate, origin + at)
     node = _shown(node, video, picture, overlay).filter("format", "yuvj420p")
-    return _compile(program, [node.output(path, **{"frames:v": 1, "c:v": "mjpeg", "q:v": 3, "f": "mjpeg", "map_metadata": -1})])
+    return graph.compiled(program, [node.output(path, **{"frames:v": 1, "c:v": "mjpeg", "q:v": 3, "f": "mjpeg", "map_metadata": -1})])
 
 
 def shrink(program: str, image: str, *, width: int, height: int, path: str) -> list[str]:
     """A JPEG in another size."""
-    node = _input(image, images=True).filter("scale", width, height, flags="lanczos").filter("format", "yuvj420p")
-    return _compile(program, [node.output(path, **{"frames:v": 1, "c:v": "mjpeg", "q:v": 4, "f": "mjpeg", "map_metadata": -1})])
+    node = graph.opened(image, images=True).filter("scale", width, height, flags="lanczos").filter("format", "yuvj420p")
+    return graph.compiled(program, [node.output(path, **{"frames:v": 1, "c:v": "mjpeg", "q:v": 4, "f": "mjpeg", "map_metadata": -1})])
 
 
 def progressive(
@@ -191,19 +191,19 @@ def progressive(
         assert rate is not None
         # The reader's clock begins where decoding does; the first picture is shown REORDER_FRAMES later. (Without `-copyts`
         # ffmpeg would move each input to where it takes its beginning to be, and sound and picture apart.)
-        streams.append(_input("pipe:0", copyts=True, f="mp4", itsoffset=f"{float(-REORDER_FRAMES / rate):.9f}")["v:0"])
+        streams.append(graph.opened("pipe:0", copyts=True, f="mp4", itsoffset=f"{float(-REORDER_FRAMES / rate):.9f}")["v:0"])
     if audio_path:
-        streams.append(_input(audio_path, copyts=True)["a:0"])
+        streams.append(graph.opened(audio_path, copyts=True)["a:0"])
     options: dict[str, Any] = {"c": "copy", "movflags": "+faststart", "map_metadata": -1, "fflags": "+bitexact", "f": "mp4"}
     if video:
         options["video_track_timescale"] = timescale
-    return _compile(program, [ffmpeg.output(*streams, path, **options)])
+    return graph.compiled(program, [ffmpeg.output(*streams, path, **options)])
 
 
 def remux(program: str, location: str, source: Source, *, path: str, copy_audio: bool) -> list[str]:
     """Film and sound into one MP4 without encoding the film; the sound too where it is AAC already."""
     video = _film(source)
-    opened = _input(location)
+    opened = graph.opened(location)
     streams = [opened[str(video.index)]] + ([opened[str(source.audio.index)]] if source.audio else [])
     options: dict[str, Any] = {
         "c:v": "copy",
@@ -215,12 +215,12 @@ def remux(program: str, location: str, source: Source, *, path: str, copy_audio:
     }
     if source.audio:
         options |= {"c:a": "copy"} if copy_audio else {"c:a": "aac", "b:a": AUDIO_BITS, "ac": AUDIO_CHANNELS, "ar": AUDIO_RATE}
-    return _compile(program, [ffmpeg.output(*streams, path, **options)])
+    return graph.compiled(program, [ffmpeg.output(*streams, path, **options)])
 
 
 def count(program: str, location: str, index: int) -> list[str]:
     """Read one stream to its end without decoding it; progress tells its frames and its last time."""
-    return _compile(program, [_input(location)[str(index)].output("-", c="copy", f="null")])
+    return graph.compiled(program, [graph.opened(location)[str(index)].output("-", c="copy", f="null")])
 
 
 def _film(source: Source) -> VideoStream:
@@ -235,9 +235,9 @@ def _open(location: str, source: Source, start: float, video: VideoStream | None
     # ffmpeg counts `-ss` from the file's first time stamp, which is at or before the film's.
     seek = start - video.start_seconds - lead
     if not source.seekable or seek <= 0:
-        return _input(location, copyts=True, an=None)[str(video.index)]
+        return graph.opened(location, copyts=True, an=None)[str(video.index)]
     # Not accurate: pictures before `start` are wanted, the last of them is held where the rate varies. The grid cuts.
-    return _input(location, copyts=True, an=None, ss=f"{seek:.6f}", noaccurate_seek=None)[str(video.index)]
+    return graph.opened(location, copyts=True, an=None, ss=f"{seek:.6f}", noaccurate_seek=None)[str(video.index)]
 
 
 def _on_grid(node: Any, video: VideoStream, rate: Fraction, start: float) -> Any:
@@ -270,7 +270,7 @@ def _marked(node: Any, picture: Picture, overlay: Overlay) -> Any:
     width = max(2, round(picture.width * overlay.width))
     gap = round(overlay.offset * min(picture.width, picture.height) / 1080)
     mark = (
-        _input(overlay.path, images=True)
+        graph.opened(overlay.path, images=True)
         .filter("scale", width, -1)
         .filter("format", "rgba")
         .filter("colorchannelmixer", aa=overlay.opacity)
@@ -284,16 +284,3 @@ def _marked(node: Any, picture: Picture, overlay: Overlay) -> Any:
         "center": ("(W-w)/2", "(H-h)/2"),
     }[overlay.position]
     return ffmpeg.filter([node, mark], "overlay", x, y)
-
-
-def _input(location: str, *, images: bool = False, copyts: bool = False, **options: Any) -> Any:
-    url = sandbox.as_url(location)
-    return ffmpeg.input(url, **sandbox.reading(url, images=images), **({"copyts": None} if copyts else {}), **options)
-
-
-def _compile(program: str, outputs: list[Any], *, threads: int = 0) -> list[str]:
-    node = ffmpeg.merge_outputs(*outputs) if len(outputs) > 1 else outputs[0]
-    words = ["-hide_banner", "-nostdin", "-v", "error", *progress.ARGUMENTS]
-    if threads:
-        words += ["-filter_complex_threads", str(threads)]
-    return [str(word) for word in ffmpeg.compile(node.global_args(*words), cmd=program, overwrite_output=True)]

@@ -44,6 +44,11 @@ LEASES_LOST = Counter("reelworks_coordinator_leases_lost_total", "Tasks taken fr
 DEAD_LETTERS = Counter("reelworks_dead_letters_total", "Records set aside, by reason.", ["reason"])
 INTAKE = Counter("reelworks_intake_requests_total", "Requests read from media.requests, by what became of them.", ["outcome"])
 
+# Streamer's live app.
+LIVE_EVENTS = Counter("reelworks_live_events_total", "Records of media.segments, by what became of them.", ["outcome"])
+LIVE_PLAYLISTS = Counter("reelworks_live_playlists_written_total", "Playlists that were written while they grow.", ["kind"])
+LIVE_FILMS = Gauge("reelworks_live_films", "Films whose playlists grow now.")
+
 # Everybody who produces.
 DELIVERY_ERRORS = Counter("reelworks_producer_delivery_errors_total", "Records that the broker did not acknowledge.", ["topic"])
 

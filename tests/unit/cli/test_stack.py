@@ -37,7 +37,7 @@ def test_children_get_the_settings_and_nothing_of_ours_that_was_changed(tmp_path
     monkeypatch.setenv("REELWORKS_PORT", "1234")
     stack = Stack(load(port=8099), tmp_path, workers={"transcoder": 2, "notifier": 1}, echo=None)
     specs = {spec.name: spec for spec in stack._specs(tmp_path)}
-    assert sorted(specs) == ["coordinator", "gateway", "notifier", "transcoder-1", "transcoder-2"]
+    assert sorted(specs) == ["coordinator", "gateway", "notifier", "streamer-live", "transcoder-1", "transcoder-2"]
     environment = specs["gateway"].environment
     assert (environment["REELWORKS_PORT"], environment["REELWORKS_DATA_DIR"]) == ("8099", str(tmp_path))
     assert load(environment).port == 8099

@@ -1,0 +1,74 @@
+"""The task that makes the storyboard, out of key frames alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+from schemas.events import Output
+from services.runtime.jobs.context import TaskContext
+from services.runtime.jobs.failures import Permanent
+from services.runtime.media import binaries, progress, remux, segment
+from services.runtime.media.presentation import Rendition
+from services.runtime.media.process import Running, spawn
+from services.streamer import storyboard
+from services.streamer.film import Film, StoryboardMade
+from services.streamer.reading import Segments, open_film
+
+_READERS = 8
+"""Pictures that are fetched ahead."""
+
+
+async def draw(film: Film, ctx: TaskContext) -> StoryboardMade:
+    """Of the smallest rendition, whose pictures are the fewest bytes."""
+    store = ctx.storage.bucket("")
+    segments = await open_film(store, film.folder)
+    rendition = segments.film.videos[-1]
+    board = storyboard.board(rendition)
+    programs = await binaries.find(ctx.settings)
+    # No extension: by `.jpg` ffmpeg would take it for a numbered series of pictures.
+    path = ctx.scratch() / "storyboard"
+    argv = remux.storyboard(programs.ffmpeg, width=board.width, height=board.height, columns=board.columns, rows=board.rows, path=str(path))
+    ctx.progress(0.0, "drawing the storyboard")
+    async with spawn(argv, stdin=True, timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled) as running:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_drain(running))
+                group.create_task(_feed(running, segments, rendition, board, ctx))
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from None
+    picture = await asyncio.to_thread(lambda: path.read_bytes() if path.exists() else b"")
+    if not picture:
+        raise Permanent("no-picture", "not one key frame of the film could be decoded")
+    text = storyboard.vtt(board, rendition.durations()).encode()
+    drawn = await store.put(f"assets/{film.asset_id}/{storyboard.PICTURE}", picture, content_type="image/jpeg")
+    # The text names the picture, so the picture is there first.
+    written = await store.put(f"assets/{film.asset_id}/{storyboard.TEXT}", text, content_type="text/vtt")
+    return StoryboardMade(
+        files=(
+            Output(
+                role="storyboard", bucket=store.bucket, key=drawn.key, size=drawn.size, etag=drawn.etag, content_type="image/jpeg",
+                width=board.columns * board.width, height=board.rows * board.height,
+            ),
+            Output(
+                role="storyboard-vtt", bucket=store.bucket, key=written.key, size=written.size, etag=written.etag, content_type="text/vtt"
+            ),
+        )
+    )  # fmt: skip
+
+
+async def _feed(running: Running, segments: Segments, rendition: Rendition, board: storyboard.Board, ctx: TaskContext) -> None:
+    """One fragment a second, each with one picture."""
+    await running.feed(await segments.init(rendition))
+    for first in range(0, len(board.segments), _READERS):
+        ctx.raise_if_cancelled()
+        numbers = board.segments[first : first + _READERS]
+        for at, data in enumerate(await asyncio.gather(*(segments.first_picture(rendition, n) for n in numbers)), first):
+            shown = segment.first_picture(data, number=at + 1, decode_time=at * rendition.timescale, duration=rendition.timescale)
+            await running.feed(shown)
+        ctx.progress((first + len(numbers)) / len(board.segments))
+    running.end_input()
+
+
+async def _drain(running: Running) -> None:
+    async for _ in progress.follow(running.stdout):
+        pass

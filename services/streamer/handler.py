@@ -1,0 +1,70 @@
+"""The streamer as a service: a film in segments becomes HLS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from schemas.events import StreamRequested
+from services.runtime.jobs.context import TaskContext
+from services.runtime.jobs.failures import Permanent, TaskError, Transient
+from services.runtime.jobs.handler import Finished, Job, JobHandler, Results, Task
+from services.runtime.jobs.plan import Plan
+from services.runtime.media.failures import BadMedia, MediaError
+from services.runtime.media.probe import refused
+from services.runtime.media.process import ProcessFailed
+from services.streamer import drawing, flattening, packaging, planning, publishing
+from services.streamer.film import Film, FlatMade, Made, MakeStoryboard, PackageOriginal, StoryboardMade, Work
+
+
+class Stream:
+    """StreamRequested → playlists, and segments where they are not there yet."""
+
+    service = planning.SERVICE
+
+    async def plan(self, job: Job, ctx: TaskContext) -> Plan:
+        try:
+            return await planning.plan(job, ctx)
+        except (MediaError, ProcessFailed) as wrong:
+            raise _told(wrong) from wrong
+
+    async def run(self, task: Task, ctx: TaskContext) -> Made:
+        film = msgspec.convert(task.data, Film)
+        work: Work = msgspec.convert(task.parameters, Work)
+        if isinstance(work, PackageOriginal):
+            try:
+                return await packaging.package(film, ctx)
+            except (MediaError, ProcessFailed) as wrong:
+                raise _told(wrong) from wrong
+        try:
+            return await (drawing.draw(film, ctx) if isinstance(work, MakeStoryboard) else flattening.write(work, film, ctx))
+        except (MediaError, ProcessFailed) as wrong:
+            # What is read here was written by us: it is not the source that is at fault.
+            raise Transient("media", str(wrong)) from wrong
+
+    async def finish(self, job: Job, data: Any, results: Results[Any], ctx: TaskContext) -> Finished:
+        film = msgspec.convert(data, Film)
+        if film.layout == "flat-ts":
+            return await publishing.flattened(film, results.of("flat", FlatMade), ctx)
+        return await publishing.asset(film, next(iter(results.of("storyboard", StoryboardMade)), None), ctx)
+
+    async def cleanup(self, job: Job, ctx: TaskContext) -> None:
+        """Of a flat layout that came to nothing: its segments, which no playlist names. An asset's stay: a retry writes the same."""
+        request = job.typed(StreamRequested)
+        if request.layout != "flat-ts" or job.outcome == "succeeded":
+            return
+        await flattening.discard(request, job.job_id, ctx)
+
+
+def _told(wrong: MediaError | ProcessFailed) -> TaskError:
+    """What went wrong with ffmpeg, as what the runtime understands."""
+    if isinstance(wrong, ProcessFailed):
+        wrong = refused(wrong)
+    kind = Permanent if isinstance(wrong, BadMedia) else Transient
+    return kind(wrong.code, wrong.message, wrong.hint)
+
+
+def handler() -> JobHandler:
+    """What the worker process runs."""
+    return Stream()
