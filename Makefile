@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
-.PHONY: help setup setup-dev demo test check check-units check-rest bench clean lock generate format
+.PHONY: help setup setup-dev demo test check check-units check-rest bench clean lock vendor generate format
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -48,6 +48,7 @@ check-rest:
 	$(BIN)/lint-imports
 	$(BIN)/python -m schemas.generate --check
 	$(BIN)/python -m services.cli.docs --check
+	$(BIN)/python -m services.gateway.vendor --check
 	$(BIN)/basedpyright --level error
 
 bench: setup-dev ## measure, and write benchmarks/results.md
@@ -60,6 +61,9 @@ generate: setup-dev ## write the generated files: schemas, API descriptions, the
 format: setup-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+vendor: setup-dev ## copy the browser's libraries out of their npm packages again
+	$(BIN)/python -m services.gateway.vendor
 
 lock: $(UV)      ## resolve the dependencies again
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local pyproject.toml lock/build.in -o lock/run.txt

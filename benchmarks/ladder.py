@@ -47,9 +47,9 @@ async def _run(clip: Path, repeat: int) -> list[dict[str, Any]]:
     share: list[float] = []
     with tempfile.TemporaryDirectory(prefix="reelworks-bench-") as folder:
         for number in range(repeat):
-            bare.append(await _cpu_of(lambda: _cascade(settings, clip, Path(folder))))
+            bare.append(await cpu_of(lambda: _cascade(settings, clip, Path(folder))))
             encoding: list[float] = []
-            ours.append(await _cpu_of(lambda n=number, e=encoding: _ours(settings, clip, Path(folder) / str(n), e)))
+            ours.append(await cpu_of(lambda n=number, e=encoding: _ours(settings, clip, Path(folder) / str(n), e)))
             share.append(encoding[0])
     return [
         {
@@ -63,13 +63,13 @@ async def _run(clip: Path, repeat: int) -> list[dict[str, Any]]:
     ]
 
 
-async def _cpu_of(work: Callable[[], Awaitable[None]]) -> float:
-    before = _cpu()
+async def cpu_of(work: Callable[[], Awaitable[None]]) -> float:
+    before = cpu_seconds()
     await work()
-    return _cpu() - before
+    return cpu_seconds() - before
 
 
-def _cpu() -> float:
+def cpu_seconds() -> float:
     """User and system time of this process and of its children that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in used)
@@ -77,15 +77,15 @@ def _cpu() -> float:
 
 async def _ours(settings: Settings, clip: Path, folder: Path, encoding: list[float]) -> None:
     """A whole job; the CPU time up to the beginning of the second stage goes to `encoding`."""
-    started = _cpu()
+    started = cpu_seconds()
 
     def note(label: str, _: object) -> None:
         if label == "compose-0":
-            encoding.append(_cpu() - started)
+            encoding.append(cpu_seconds() - started)
 
     async with JobEnvironment(handler(), folder, settings=settings, before_task=note) as environment:
         await environment.put(f"in/{clip.name}", clip)
-        started = _cpu()
+        started = cpu_seconds()
         await environment.run(UploadReceived(key=f"in/{clip.name}"))
 
 

@@ -1,4 +1,4 @@
-"""The task that makes the storyboard, out of key frames alone."""
+"""The task that draws pictures of a film: the storyboard, out of key frames alone; poster and thumbnail where nobody made them before."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import asyncio
 from schemas.events import Output
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent
-from services.runtime.media import binaries, progress, remux, segment
+from services.runtime.media import binaries, encode, progress, remux, segment, stills
 from services.runtime.media.presentation import Rendition
 from services.runtime.media.process import Running, spawn
 from services.streamer import storyboard
-from services.streamer.film import Film, StoryboardMade
+from services.streamer.film import Film, Original, StoryboardMade
+from services.streamer.packaging import locate
 from services.streamer.reading import Segments, open_film
 
 _READERS = 8
@@ -43,8 +44,10 @@ async def draw(film: Film, ctx: TaskContext) -> StoryboardMade:
     drawn = await store.put(f"assets/{film.asset_id}/{storyboard.PICTURE}", picture, content_type="image/jpeg")
     # The text names the picture, so the picture is there first.
     written = await store.put(f"assets/{film.asset_id}/{storyboard.TEXT}", text, content_type="text/vtt")
+    taken = await _stills(film, film.original, ctx) if film.original is not None else ()
     return StoryboardMade(
         files=(
+            *taken,
             Output(
                 role="storyboard", bucket=store.bucket, key=drawn.key, size=drawn.size, etag=drawn.etag, content_type="image/jpeg",
                 width=board.columns * board.width, height=board.rows * board.height,
@@ -54,6 +57,34 @@ async def draw(film: Film, ctx: TaskContext) -> StoryboardMade:
             ),
         )
     )  # fmt: skip
+
+
+async def _stills(film: Film, original: Original, ctx: TaskContext) -> tuple[Output, ...]:
+    """Of a film that is packaged as it is."""
+    video = original.source.video
+    assert video is not None
+    programs, store = await binaries.find(ctx.settings), ctx.storage.bucket("")
+    frame = float(1 / video.rate)
+    taken = await stills.take(
+        programs.ffmpeg, await locate(original, ctx), original.source, origin=original.start_seconds,
+        at=stills.seconds_of(original.thumbnail_at, original.frames * frame, frame),
+        picture=encode.Picture(width=video.width, height=video.height, max_rate=0), folder=ctx.scratch(),
+        timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled,
+    )  # fmt: skip
+    outputs: list[Output] = []
+    for role, path, width, height in (
+        ("poster", taken.poster, video.width, video.height),
+        ("thumbnail", taken.thumbnail, taken.width, taken.height),
+    ):
+        body = await asyncio.to_thread(path.read_bytes)
+        info = await store.put(f"assets/{film.asset_id}/{role}.jpg", body, content_type="image/jpeg")
+        outputs.append(
+            Output(
+                role=role, bucket=store.bucket, key=info.key, size=info.size, etag=info.etag, content_type="image/jpeg",
+                width=width, height=height,
+            )
+        )  # fmt: skip
+    return tuple(outputs)
 
 
 async def _feed(running: Running, segments: Segments, rendition: Rendition, board: storyboard.Board, ctx: TaskContext) -> None:

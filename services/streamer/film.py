@@ -25,6 +25,8 @@ class Original(msgspec.Struct, frozen=True, kw_only=True):
     """Pictures that it has."""
     segment_seconds: float
     """Groups of pictures are joined into a segment as long as it gets no longer than this."""
+    thumbnail_at: str = "10%"
+    """Where poster and thumbnail are taken, as the recipe says."""
     encryption: SegmentKey | None = None
 
 
@@ -79,6 +81,7 @@ class PackagedMade(msgspec.Struct, frozen=True, kw_only=True, tag_field="made", 
 
 class StoryboardMade(msgspec.Struct, frozen=True, kw_only=True, tag_field="made", tag="storyboard"):
     files: tuple[Output, ...]
+    """And those of poster and thumbnail, where no transcode has made them."""
 
 
 class FlatSegment(msgspec.Struct, frozen=True, array_like=True):

@@ -28,7 +28,7 @@ async def package(film: Film, ctx: TaskContext) -> PackagedMade:
     original = film.original
     assert original is not None
     store, source = ctx.storage.bucket(""), original.source
-    location = await _locate(original, ctx)
+    location = await locate(original, ctx)
     programs = await binaries.find(ctx.settings)
     if original.encryption is not None:
         await store_key(store, film.folder, original.encryption)
@@ -68,7 +68,7 @@ def _presentation(film: Film, original: Original, renditions: tuple[Rendition, .
     )  # fmt: skip
 
 
-async def _locate(original: Original, ctx: TaskContext) -> str:
+async def locate(original: Original, ctx: TaskContext) -> str:
     """Where ffmpeg reads the source. Raises Permanent when it is another object than was planned."""
     store = ctx.storage.bucket(original.bucket)
     if (await store.head(original.key)).etag != original.etag:

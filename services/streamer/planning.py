@@ -207,10 +207,10 @@ async def _examine(request: StreamRequested, store: ObjectStore, info: ObjectInf
         why = eligibility.cut_obstacle(cuts, source.video, source)
         if why:
             return None, why
-    return _original(info, source, cuts), ""
+    return _original(info, source, cuts, request.recipe), ""
 
 
-def _original(info: ObjectInfo, source: Source, cuts: keyframes.Cuts | None) -> Original:
+def _original(info: ObjectInfo, source: Source, cuts: keyframes.Cuts | None, recipe: Recipe) -> Original:
     sound = source.audio
     return Original(
         bucket=info.bucket,
@@ -219,6 +219,7 @@ def _original(info: ObjectInfo, source: Source, cuts: keyframes.Cuts | None) -> 
         source=source,
         start_seconds=cuts.start_seconds if cuts else sound.start_seconds if sound else 0.0,
         frames=cuts.frames if cuts else 0,
+        thumbnail_at=recipe.thumbnail_at,
         segment_seconds=eligibility.joined_seconds(cuts.longest_seconds) if cuts else eligibility.SEGMENT_SECONDS,
     )
 

@@ -15,15 +15,14 @@ from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent, Transient
 from services.runtime.media import binaries, cmaf, encode, probe, progress
 from services.runtime.media.presentation import init_key, segment_key, video_name
-from services.runtime.media.process import ProcessFailed, Running, output_of, spawn
+from services.runtime.media.process import Running, output_of, spawn
+from services.runtime.media.stills import seconds_of, take
 from services.runtime.storage.base import ObjectStore
 from services.transcoder import decision, layout, verification
 from services.transcoder.encoding import locate, picture, watermark
 from services.transcoder.film import AudioMade, ComposeMp4, CopyMp4, FileMade, Film, Made, StillsMade, VideoMade
 from services.transcoder.ladder import Rung
 
-THUMBNAIL_SIDE = 320
-"""Neither side is longer (parity W2)."""
 _READ_BYTES = 1 << 20
 _READERS = 16
 _SEGMENT_LIMIT = 256 * 1024**2
@@ -70,34 +69,18 @@ async def stills(film: Film, ctx: TaskContext) -> StillsMade:
     assert film.grid is not None
     frame = float(1 / film.grid.rate)
     position = "1s" if film.beside and film.recipe.thumbnail_at == "10%" else film.recipe.thumbnail_at
-    wanted = decision.still_seconds(position, film.frames * frame, frame)
+    wanted = seconds_of(position, film.frames * frame, frame)
     top = picture(film, 0)
-    files: list[FileMade] = []
     ctx.progress(0.0, "taking the poster and the thumbnail")
-    # No extension: by `.jpg` ffmpeg would take it for a numbered series of pictures.
-    full = ctx.scratch() / "poster"
-    # A film that is shorter than its container says has no picture there: the first one is always there.
-    for at in dict.fromkeys((wanted, 0.0)):
-        argv = encode.still(
-            programs.ffmpeg, location, film.source, at=at, origin=film.origin_seconds, picture=top, path=str(full), overlay=overlay
-        )
-        try:
-            await output_of(argv, timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled)
-        except ProcessFailed as failed:
-            if not failed.nothing_came:
-                raise
-        if await asyncio.to_thread(lambda: full.exists() and full.stat().st_size > 0):
-            break
-    else:
-        raise Permanent("no-picture", "not one picture of the film could be decoded", probe.ACCEPTED)
-    width, height = _thumbnail_size(top.width, top.height)
-    small = ctx.scratch() / "thumbnail"
-    argv = encode.shrink(programs.ffmpeg, str(full), width=width, height=height, path=str(small))
-    await output_of(argv, timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled)
+    taken = await take(
+        programs.ffmpeg, location, film.source, at=wanted, origin=film.origin_seconds, picture=top, folder=ctx.scratch(), overlay=overlay,
+        timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled,
+    )  # fmt: skip
+    files: list[FileMade] = []
     store = ctx.storage.bucket(layout.results_bucket(film))
-    made = [("thumbnail", layout.thumbnail(film), small, width, height)]
+    made = [("thumbnail", layout.thumbnail(film), taken.thumbnail, taken.width, taken.height)]
     if not film.beside:
-        made.insert(0, ("poster", layout.poster(film), full, top.width, top.height))
+        made.insert(0, ("poster", layout.poster(film), taken.poster, top.width, top.height))
     for role, key, path, w, h in made:
         info = await store.put(key, await asyncio.to_thread(path.read_bytes), content_type="image/jpeg")
         files.append(
@@ -125,11 +108,6 @@ async def _encoded(film: Film, ctx: TaskContext) -> list[Made]:
     if film.grid is not None:
         verification.frames(film, [m for m in made if isinstance(m, VideoMade)], [m for m in made if isinstance(m, AudioMade)])
     return made
-
-
-def _thumbnail_size(width: int, height: int) -> tuple[int, int]:
-    scale = min(1.0, THUMBNAIL_SIDE / max(width, height))
-    return max(2, round(width * scale)), max(2, round(height * scale))
 
 
 async def _compose(ffmpeg: str, film: Film, rung: Rung, store: ObjectStore, folder: str, path: Path, sound: str, ctx: TaskContext) -> str:

@@ -105,10 +105,3 @@ def stages(film: Film) -> tuple[list[Work], list[Work]]:
 def sounds(source: Source) -> list[Work]:
     """A task for each sound track, the default one's first: it is the one that the MP4s hold."""
     return [EncodeAudio(track=n) for n in sorted(range(len(source.audios)), key=lambda n: not source.audios[n].default)]
-
-
-def still_seconds(position: str, seconds: float, frame_seconds: float) -> float:
-    """`10%` or `1s` as seconds after the first frame, inside of the film."""
-    number = float(position[:-1])
-    at = seconds * number / 100 if position.endswith("%") else number
-    return max(0.0, min(at, seconds - frame_seconds))

@@ -81,7 +81,10 @@ async def test_a_film_with_short_gops_is_packaged_without_encoding(place: Stream
     assert 500 == frames(master) == frames(clip)
     assert done.data["duration_seconds"] == 20.0
     assert not done.data["progressive"]
-    assert {o.role for o in done.outputs} == {"playlist", "storyboard", "storyboard-vtt"}
+    assert {o.role for o in done.outputs} == {"playlist", "poster", "thumbnail", "storyboard", "storyboard-vtt"}
+    for role, size in (("poster", (320, 180)), ("thumbnail", (320, 180))):
+        still = done.output(role)
+        assert (still.width, still.height) == size == size_of(place.path(still.key))
     assert done.output("playlist").key == done.data["master"]
     assert done.output("playlist").content_type == "application/vnd.apple.mpegurl"
     # The very pictures of the source, not made again.

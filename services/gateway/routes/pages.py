@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import importlib.resources
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from importlib.resources.abc import Traversable
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import jinja2
+import msgspec
 from aiohttp import web
 
 from services.gateway.body import cursor, cursor_after, whole_number
@@ -31,23 +35,32 @@ PAGE = 24
 # A fingerprint is part of the name: another content has another address.
 _FOR_EVER = "public, max-age=31536000, immutable"
 _PACKAGE = "services.gateway"
+_WORTH_ZIPPING = 1024
+"""Bytes. What is smaller fits in one packet as it is."""
+
+
+class File(NamedTuple):
+    """A file as it is served."""
+
+    body: bytes
+    zipped: bytes | None
+    """The same by gzip; None where that gains little."""
+    content_type: str
 
 
 class Files:
-    """Style sheet, scripts and icon, from memory, under names that change with their content."""
+    """Style sheet, scripts, icon, and the scripts of others in `vendor/`: from memory, under names that change with their content."""
 
     def __init__(self) -> None:
-        self._served: dict[str, tuple[bytes, str]] = {}
+        self._served: dict[str, File] = {}
         self._paths: dict[str, str] = {}
-        for file in importlib.resources.files(_PACKAGE).joinpath("static").iterdir():
-            if file.name.startswith(".") or not file.is_file():
-                continue
+        folder = importlib.resources.files(_PACKAGE).joinpath("static")
+        for name, file in [*_files_of(folder), *_files_of(folder.joinpath("vendor"), "vendor/")]:
             data = file.read_bytes()
-            stem, _, ending = file.name.rpartition(".")
-            name = f"{stem}.{hashlib.sha256(data).hexdigest()[:12]}.{ending}"
-            kind = content_type_of(file.name)
-            self._served[name] = (data, f"{kind}; charset=utf-8" if kind.startswith("text/") or ending == "js" else kind)
-            self._paths[file.name] = f"/static/{name}"
+            stem, _, ending = name.rpartition(".")
+            address = f"{stem}.{hashlib.sha256(data).hexdigest()[:12]}.{ending}"
+            self._served[address] = _served(name, data)
+            self._paths[name] = f"/static/{address}"
 
     def path(self, name: str) -> str:
         """Where a file is served."""
@@ -57,9 +70,28 @@ class Files:
         found = self._served.get(request.match_info["name"])
         if found is None:
             raise Problem(404, "no-such-file", "there is no such file", value=request.match_info["name"])
-        return web.Response(
-            body=found[0], headers={"Content-Type": found[1], "Cache-Control": _FOR_EVER, "X-Content-Type-Options": "nosniff"}
-        )
+        headers = {"Content-Type": found.content_type, "Cache-Control": _FOR_EVER, "X-Content-Type-Options": "nosniff"}
+        body = found.body
+        if found.zipped is not None:
+            headers["Vary"] = "Accept-Encoding"
+            if "gzip" in request.headers.get("Accept-Encoding", ""):
+                headers["Content-Encoding"], body = "gzip", found.zipped
+        return web.Response(body=body, headers=headers)
+
+
+def _files_of(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, Traversable]]:
+    """Files that are for browsers: not the manifest of the vendored ones."""
+    for file in folder.iterdir():
+        if file.is_file() and file.name.endswith((".js", ".css", ".svg", ".txt")):
+            yield prefix + file.name, file
+
+
+def _served(name: str, data: bytes) -> File:
+    kind = content_type_of(name)
+    text = kind.startswith("text/") or name.endswith(".js")
+    # mtime: the same bytes from every gateway.
+    zipped = gzip.compress(data, mtime=0) if text and len(data) > _WORTH_ZIPPING else None
+    return File(data, zipped, f"{kind}; charset=utf-8" if text else kind)
 
 
 class Pages:
@@ -79,7 +111,7 @@ class Pages:
         self._headers = {
             "Content-Type": "text/html; charset=utf-8",
             "Cache-Control": "no-store",
-            "Content-Security-Policy": policy(settings),
+            "Content-Security-Policy": policy(settings, player_styles()),
             "X-Content-Type-Options": "nosniff",
             "X-Frame-Options": "DENY",
             "Referrer-Policy": "same-origin",
@@ -91,14 +123,33 @@ class Pages:
         return web.Response(status=status, body=text.encode(), headers=self._headers)
 
 
-def policy(settings: Settings) -> str:
-    """Content-Security-Policy: our own files, and media from where signed URLs point to."""
-    media = {"'self'"} | {f"{u.scheme}://{u.netloc}" for u in map(urlsplit, _media_hosts(settings)) if u.netloc}
-    sources = " ".join(sorted(media))
+def policy(settings: Settings, styles: Sequence[str] = ()) -> str:
+    """Content-Security-Policy: our own files, and media from where signed URLs point to.
+
+    `styles`: hashes of style elements that are allowed, too.
+    """
+    hosts = {"'self'"} | {f"{u.scheme}://{u.netloc}" for u in map(urlsplit, _media_hosts(settings)) if u.netloc}
+    sources = " ".join(sorted(hosts))
+    # media-chrome writes a <style> into the shadow root of each of its elements. They are known, so their hashes are allowed instead
+    # of 'unsafe-inline'. hls.js fetches segments, which may be redirected to the store, hands them to the video through a blob: URL, and is
+    # told to do without its worker, which would need worker-src blob:.
+    style = " ".join(["'self'", *(f"'{digest}'" for digest in styles)])
     return (
-        f"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src {sources}; media-src {sources}; "
+        f"default-src 'none'; script-src 'self'; style-src {style}; connect-src {sources}; img-src {sources}; media-src {sources} blob:; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     )
+
+
+class _Manifest(msgspec.Struct):
+    """Of the vendored files; written by services/gateway/vendor."""
+
+    styles: tuple[str, ...]
+
+
+def player_styles() -> tuple[str, ...]:
+    """CSP hashes of the styles that media-chrome brings along."""
+    manifest = importlib.resources.files(_PACKAGE).joinpath("static", "vendor", "manifest.json")
+    return msgspec.json.decode(manifest.read_bytes(), type=_Manifest).styles
 
 
 def _media_hosts(settings: Settings) -> list[str]:
@@ -138,7 +189,7 @@ def routes(files: Files) -> list[web.RouteDef]:
     return [
         web.get("/", library),
         web.get("/watch/{asset_id}", watch),
-        web.get("/static/{name}", files.get),
+        web.get("/static/{name:.+}", files.get),
         web.get("/favicon.ico", favicon),
     ]
 

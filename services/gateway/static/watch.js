@@ -1,7 +1,8 @@
-// Follows a job by server-sent events, by polling where they fail, and puts the player in its place when there is something to play.
+// Follows a job by server-sent events, by polling where they fail, and gives the player what there is to play.
 "use strict";
 
-const page = document.getElementById("watch");
+const $ = (id) => document.getElementById(id);
+const page = $("watch");
 const assetId = page.dataset.asset;
 let jobId = page.dataset.job;
 const WORDS = {
@@ -9,12 +10,20 @@ const WORDS = {
   succeeded: "Ready", failed: "This film could not be converted", cancelled: "Cancelled",
 };
 const WORKING = ["queued", "planning", "running", "finishing"];
-const $ = (id) => document.getElementById(id);
+// How long after its job a film is asked for again: its files may be seen a moment later, and its stream ends with another job.
+const FILES_MS = 10_000, STREAM_MS = 180_000;
+
+const working = () => WORKING.includes(page.dataset.state);
 
 function duration(seconds) {
   if (seconds < 60) return `${Math.max(1, Math.round(seconds))} s`;
   const minutes = Math.round(seconds / 60);
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+function clock(seconds) {
+  const whole = Math.round(seconds), h = Math.floor(whole / 3600), m = Math.floor(whole / 60) % 60, s = whole % 60;
+  return (h ? `${h}:${String(m).padStart(2, "0")}` : `${m}`) + `:${String(s).padStart(2, "0")}`;
 }
 
 function words(job) {
@@ -27,21 +36,9 @@ function words(job) {
   return said.join(" · ");
 }
 
-function show(job) {
-  page.dataset.state = job.state;
-  if (job.state === "succeeded") { play(); return; }
-  if (!$("waiting")) return;
-  $("waiting").className = `waiting ${job.state}`;
-  if ($("state").textContent !== WORDS[job.state]) $("state").textContent = WORDS[job.state];
-  const working = WORKING.includes(job.state);
-  $("bar").hidden = !working;
-  $("bar").value = job.progress;
-  $("words").textContent = words(job);
-  $("failure").hidden = !job.error;
-  $("message").textContent = job.error ? job.error.message : "";
-  $("hint").textContent = job.error ? job.error.hint : "";
-  $("retry").hidden = working;
-  $("cancel").hidden = !working;
+function say(element, text) {
+  // Writing the same text again would be read out again.
+  if (element.textContent !== text) element.textContent = text;
 }
 
 function complain(text) {
@@ -49,64 +46,118 @@ function complain(text) {
   $("problem").hidden = !text;
 }
 
-async function play(tries = 40) {
-  const answer = await fetch(`/v1/assets/${encodeURIComponent(assetId)}`).catch(() => null);
-  const asset = answer && answer.ok ? await answer.json() : null;
-  if (!asset || asset.renditions.length === 0) {
-    // The status may be seen a moment before the renditions.
-    if (tries > 0) setTimeout(() => play(tries - 1), 250);
-    else complain("The film is ready, but its files cannot be found. Load this page again.");
-    return;
-  }
-  const video = document.createElement("video");
-  Object.assign(video, { id: "player", controls: true, playsInline: true, preload: "metadata" });
-  if (asset.poster_url) video.poster = asset.poster_url;
-  for (const rendition of asset.renditions) {
-    const source = document.createElement("source");
-    source.src = rendition.url;
-    source.type = rendition.content_type;
-    source.dataset.name = rendition.name;
-    video.append(source);
-  }
-  $("stage").replaceChildren(video);
-  if (asset.duration_seconds !== null) $("length").textContent = clock(asset.duration_seconds);
-  qualities();
+// ── What there is to play ──────────────────────────────────────────────────────────────────────────────────────────
+
+const assetPath = `/v1/assets/${encodeURIComponent(assetId)}`;
+
+const player = new Player($("stage"), {
+  permit: async () => {
+    const answer = await fetch(`${assetPath}/playback`, { method: "POST" }).catch(() => null);
+    return answer && answer.ok ? answer.json() : null;
+  },
+  fresh: async () => {
+    const answer = await fetch(assetPath, { cache: "no-store" }).catch(() => null);
+    return answer && answer.ok ? answer.json() : null;
+  },
+  playing: () => {
+    $("lack").hidden = true;
+    $("keys").hidden = false;
+    slim();
+  },
+  waiting: (waiting) => complain(waiting ? "The connection was lost; trying again." : ""),
+  lacking: (text, files) => {
+    $("stage").hidden = true;
+    $("lack").hidden = false;
+    say($("lacking"), text);
+    $("files").hidden = files.length === 0;
+    $("files").replaceChildren(...files.flatMap((file) => {
+      const link = document.createElement("a");
+      Object.assign(link, { href: file.url, download: "", textContent: file.name });
+      return [link, " "];
+    }));
+    slim();
+  },
+});
+
+// Below a film that plays, or the reason why it does not, the state of its job is a line.
+function slim() {
+  $("waiting").classList.add("slim");
+  $("waiting").hidden = page.dataset.state === "succeeded";
+  if (working()) say($("state"), "Still converting");
+  if (page.dataset.state === "failed") say($("state"), "The last conversion failed; this is what there is.");
 }
 
-function clock(seconds) {
-  const whole = Math.round(seconds), h = Math.floor(whole / 3600), m = Math.floor(whole / 60) % 60, s = whole % 60;
-  return (h ? `${h}:${String(m).padStart(2, "0")}` : `${m}`) + `:${String(s).padStart(2, "0")}`;
-}
+let etag = "", timer = 0, ended = working() ? 0 : Date.now(), complete = false, looking = false;
 
-function qualities() {
-  const video = $("player"), sources = [...video.querySelectorAll("source")];
-  if (sources.length < 2) return;
-  $("rendition").replaceChildren(...sources.map((source) => new Option(source.dataset.name, source.src)));
-  $("quality").hidden = false;
-  $("rendition").onchange = () => {
-    const at = video.currentTime, playing = !video.paused;
-    video.src = $("rendition").value;
-    video.currentTime = at;
-    if (playing) video.play();
-  };
-}
-
-let timer = 0;
-function poll(etag) {
+async function look() {
+  if (looking) return; // it will look at the state when it has done
+  looking = true;
   clearTimeout(timer);
   const headers = etag ? { "If-None-Match": etag } : {};
+  const answer = await fetch(assetPath, { headers, cache: "no-store" }).catch(() => null);
+  if (answer?.status === 200) {
+    const asset = await answer.json();
+    if (asset.duration_seconds !== null) $("length").textContent = clock(asset.duration_seconds);
+    await player.offer(asset);
+    complete = asset.hls_url !== null && !asset.live;
+    // What could not be had yet is asked for again although nothing has changed.
+    etag = player.playing ? answer.headers.get("ETag") ?? "" : "";
+  }
+  looking = false;
+  const later = pause();
+  if (later) timer = setTimeout(look, later);
+}
+
+// Milliseconds until the film is asked for again; 0 when nothing more will come.
+function pause() {
+  if (working()) return player.playing ? 3000 : 1000;
+  if (page.dataset.state !== "succeeded") return 0;
+  const since = Date.now() - ended;
+  if (!player.playing && $("lack").hidden) {
+    if (since < FILES_MS) return 250;
+    complain("The film is ready, but its files cannot be found. Load this page again.");
+  }
+  return complete || since > STREAM_MS ? 0 : Math.max(2000, since / 10);
+}
+
+// ── The job ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function show(job) {
+  const before = page.dataset.state;
+  page.dataset.state = job.state;
+  $("waiting").className = `waiting ${job.state}`;
+  say($("state"), WORDS[job.state]);
+  $("bar").hidden = !working();
+  $("bar").value = job.progress;
+  $("words").textContent = words(job);
+  $("failure").hidden = !job.error;
+  $("message").textContent = job.error ? job.error.message : "";
+  $("hint").textContent = job.error ? job.error.hint : "";
+  $("retry").hidden = working() || job.state === "succeeded";
+  $("cancel").hidden = !working();
+  if (player.playing || !$("lack").hidden) slim();
+  if (before !== job.state && !working()) {
+    ended = Date.now();
+    look();
+  }
+}
+
+let polling = 0;
+function poll(tag) {
+  clearTimeout(polling);
+  const headers = tag ? { "If-None-Match": tag } : {};
   fetch(`/v1/jobs/${encodeURIComponent(jobId)}?wait=25`, { headers }).then(async (answer) => {
     if (answer.status === 200) {
       const job = await answer.json();
       complain("");
       show(job);
-      if (!WORKING.includes(job.state)) return;
+      if (!working()) return;
     }
     const later = answer.status === 200 || answer.status === 304 ? 200 : 3000;
-    timer = setTimeout(() => poll(answer.headers.get("ETag") || etag), later);
+    polling = setTimeout(() => poll(answer.headers.get("ETag") || tag), later);
   }).catch(() => {
     complain("The connection was lost; trying again.");
-    timer = setTimeout(() => poll(etag), 3000);
+    polling = setTimeout(() => poll(tag), 3000);
   });
 }
 
@@ -115,9 +166,8 @@ function follow() {
   const stream = new EventSource(`/v1/jobs/${encodeURIComponent(jobId)}/events`);
   stream.addEventListener("status", (event) => {
     complain("");
-    const job = JSON.parse(event.data);
-    show(job);
-    if (!WORKING.includes(job.state)) stream.close();
+    show(JSON.parse(event.data));
+    if (!working()) stream.close();
   });
   stream.onerror = () => {
     if (stream.readyState === EventSource.CLOSED) poll("");
@@ -136,9 +186,9 @@ async function ask(what) {
     $("state").textContent = "Trying again";
     $("failure").hidden = true;
     // Until the coordinator has taken it up the status still says how it ended.
-    const etag = (await fetch(`/v1/jobs/${encodeURIComponent(jobId)}`)).headers.get("ETag");
-    const look = () => fetch(`/v1/jobs/${encodeURIComponent(jobId)}`, { headers: { "If-None-Match": etag }, cache: "no-store" })
-      .then((a) => (a.status === 304 ? setTimeout(look, 500) : follow()), () => setTimeout(look, 2000));
+    const tag = (await fetch(`/v1/jobs/${encodeURIComponent(jobId)}`)).headers.get("ETag");
+    const look = () => fetch(`/v1/jobs/${encodeURIComponent(jobId)}`, { headers: { "If-None-Match": tag }, cache: "no-store" })
+      .then((a) => (a.status === 304 ? setTimeout(look, 500) : begin()), () => setTimeout(look, 2000));
     look();
   }
 }
@@ -147,18 +197,21 @@ async function remove() {
   if (!confirm("Delete this film and all of its files? This cannot be undone.")) return;
   $("delete").disabled = true;
   complain("");
-  const answer = await fetch(`/v1/assets/${encodeURIComponent(assetId)}`, { method: "DELETE" }).catch(() => null);
+  const answer = await fetch(assetPath, { method: "DELETE" }).catch(() => null);
   if (answer && answer.ok) { location.assign("/"); return; }
   const problem = answer ? await answer.json().catch(() => null) : null;
   complain(problem ? problem.detail : "The gateway did not answer.");
   $("delete").disabled = false;
 }
 
-$("delete").onclick = remove;
-if ($("player")) qualities();
-else if (jobId) {
-  $("retry").onclick = () => ask("retry");
-  $("cancel").onclick = () => ask("cancel");
-  if (WORKING.includes(page.dataset.state)) follow();
-  else if (page.dataset.state === "succeeded") play();
+function begin() {
+  page.dataset.state = "running";
+  follow();
+  look();
 }
+
+$("delete").onclick = remove;
+$("retry").onclick = () => ask("retry");
+$("cancel").onclick = () => ask("cancel");
+if (jobId && working()) follow();
+look();

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from schemas.events import Recipe, Watermark
 from services.runtime.jobs.failures import Permanent
+from services.runtime.media.stills import seconds_of
 from services.transcoder import decision, ladder
 from services.transcoder.film import ComposeMp4, CopyMp4, EncodeAudio, EncodeVideo, MakeStills
 from tests.unit.transcoder.films import audio, film, source, video
@@ -97,9 +98,9 @@ def test_pictures_over_the_limit_and_under_the_least_are_refused() -> None:
 
 @given(position=st.from_regex(r"\A\d{1,6}(\.\d{1,3})?[%s]\Z"), frames=st.integers(1, 10**6), rate=st.sampled_from([1.0, 24.0, 59.94]))
 def test_stills_lie_inside_of_the_film(position: str, frames: int, rate: float) -> None:
-    at = decision.still_seconds(position, frames / rate, 1 / rate)
+    at = seconds_of(position, frames / rate, 1 / rate)
     assert 0 <= at <= max(0.0, (frames - 1) / rate + 1e-6)
 
 
 def test_stills_are_where_the_recipe_says() -> None:
-    assert [decision.still_seconds(p, 200, 0.04) for p in ("10%", "1s", "2.5s", "100%")] == [20, 1, 2.5, 199.96]
+    assert [seconds_of(p, 200, 0.04) for p in ("10%", "1s", "2.5s", "100%")] == [20, 1, 2.5, 199.96]
