@@ -242,6 +242,43 @@ class AssetPatch(msgspec.Struct, frozen=True, kw_only=True):
     visibility: Literal["private", "public"] | msgspec.UnsetType = msgspec.UNSET
 
 
+class FolderName(msgspec.Struct, frozen=True, kw_only=True):
+    """A folder at the top of the default bucket."""
+
+    name: str
+
+
+class FolderList(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer to GET /v1/folders, by name."""
+
+    folders: list[FolderName]
+
+
+class FolderTitle(msgspec.Struct, frozen=True, kw_only=True):
+    """A film as it lies in a folder: a file, or an HLS stream in `NAME.hls/`."""
+
+    name: str
+    """The file's name, or NAME."""
+    kind: Literal["hls", "file"]
+    key: str
+    """Of the file, or of the stream's `output.m3u8`."""
+    size: int
+    """Of the object at `key`: of a stream it is its playlist's."""
+    modified_at: str
+    content_type: str
+    play_url: str | None
+    """What a browser may be able to play; null for files that none can. It expires: ask again."""
+    convertible: bool
+    """Whether POST /v1/jobs with `UploadReceived` and `key` makes a film of it that every browser can play."""
+
+
+class FolderView(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer to GET /v1/folders/{folder}, by name."""
+
+    folder: str
+    titles: list[FolderTitle]
+
+
 class AssetDeleted(msgspec.Struct, frozen=True, kw_only=True):
     """Answer to DELETE /v1/assets/{id}."""
 

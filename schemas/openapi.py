@@ -78,6 +78,9 @@ PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     "filename": ("Name of the file, percent-encoded, in any script.", _text()),
     "key": ("Object key, percent-encoded; slashes stand as they are.", _text()),
     "name": ("A file's name with its fingerprint.", _text()),
+    "folder": ("Name of a folder at the top of the default bucket, percent-encoded.", _text()),
+    "film": ("`NAME.hls`, percent-encoded.", _text()),
+    "file": ("`output.m3u8`, another playlist, or a segment that ends in `.ts`.", _text()),
     "path": (
         "`{recipe}/master.m3u8`, `{recipe}/{rendition}/index.m3u8`, `iframes.m3u8`, `init.mp4` and `00000.m4s` beside that one, "
         "`{recipe}/aes.key`, `storyboard.vtt`, `storyboard.jpg`, `captions-….vtt`. Slashes stand as they are.",
@@ -206,6 +209,29 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="options", path="/v1/assets/{asset_id}/hls/{path}", name="mayGetStreamObject", about="For pages of other sites (CORS).",
+        answers={204: Answer("They may.", None, _CORS)}, open=True,
+    ),
+    Route(
+        method="get", path="/v1/folders", name="listFolders", about="The folders at the top of the default bucket.",
+        answers={200: Answer("By name; those that are hidden or our own are left out.", api.FolderList)}, problems=(503,),
+    ),
+    Route(
+        method="get", path="/v1/folders/{folder}", name="getFolder", about="The films in a folder, as they lie there.",
+        answers={200: Answer("By name.", api.FolderView)}, problems=(400, 404, 503),
+    ),
+    Route(
+        method="get", path="/v1/folders/{folder}/{film}/{file}", name="getFolderStream",
+        about="A playlist or segment of a stream in a folder.", headers=("Range", "If-Range", "If-None-Match"),
+        answers={
+            200: Answer("The whole object.", "application/octet-stream", ("ETag", "Cache-Control")),
+            206: Answer("The range, of a segment.", "application/octet-stream", ("ETag", "Content-Range")),
+            302: Answer("The segment lies there for some minutes.", None, ("Location",)),
+            304: Answer("The client has it.", None, ("ETag",)),
+        },
+        problems=(401, 403, 404, 416, 503), open=True, playback=True,
+    ),
+    Route(
+        method="options", path="/v1/folders/{folder}/{film}/{file}", name="mayGetFolderStream", about="For pages of other sites (CORS).",
         answers={204: Answer("They may.", None, _CORS)}, open=True,
     ),
     Route(

@@ -15,7 +15,7 @@ from services.gateway.context import DELIVERY_SECONDS, GATEWAY, Gateway
 from services.gateway.counters import GatewayCollector, registry
 from services.gateway.fast import shortened
 from services.gateway.guard import middleware
-from services.gateway.routes import assets, events, health, hls, jobs, media, pages, uploads, videos
+from services.gateway.routes import assets, events, folders, health, hls, jobs, media, pages, uploads, videos
 from services.gateway.uploads.receive import UploadGate
 from services.gateway.views.store import View
 from services.runtime.kafka.producer import EventProducer
@@ -40,7 +40,7 @@ def application(gateway: Gateway, door: Door) -> web.Application:
     app[uploads.GATE] = UploadGate(settings.upload_concurrency, gateway.counters)
     app[pages.PAGES] = pages.Pages(settings, files)
     app[health.REGISTRY] = registry(GatewayCollector(gateway.counters, _gauges(gateway)))
-    for routes in (jobs, events, uploads, assets, hls, media, videos, health):
+    for routes in (jobs, events, uploads, assets, folders, hls, media, videos, health):
         app.add_routes(routes.routes())
     app.add_routes(pages.routes(files))
     return app

@@ -16,14 +16,13 @@ from itertools import accumulate
 
 from services.runtime.jobs.failures import Permanent
 from services.runtime.media.presentation import Presentation, Rendition
+from services.runtime.storage.folders import RESERVED
 from services.runtime.storage.keys import key_fault
 from services.streamer.eligibility import LONGEST_SECONDS
 
 OUTPUT = "output.m3u8"
 WINDOW_SECONDS = 300
 """Of film in one task: seconds of work, and at most some hundred MB of scratch space."""
-RESERVED = ("assets", "jobs")
-"""Folders of the bucket that have a meaning already."""
 ACCEPTED = "A target is like `Holidays/Crete.hls/`: one folder, and a name that ends in `.hls` without a further . # ? or %."
 # Of file systems, and so of folder stores.
 _LONGEST_NAME = 255

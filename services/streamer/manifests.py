@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
 
 import msgspec
 
@@ -11,6 +10,7 @@ from services.runtime.jobs.failures import Permanent
 from services.runtime.media import presentation
 from services.runtime.media.presentation import MANIFEST, MANIFEST_LIMIT, Presentation
 from services.runtime.storage.base import NotFound, ObjectStore
+from services.runtime.storage.folders import folders, keys
 
 
 async def read(store: ObjectStore, folder: str) -> Presentation:
@@ -35,38 +35,15 @@ async def of_asset(store: ObjectStore, asset_id: str) -> list[Presentation]:
 
 async def source_of(store: ObjectStore, asset_id: str) -> str:
     """Key of an asset's source; empty when there is none."""
-    async with contextlib.aclosing(_keys(store, f"assets/{asset_id}/source/")) as keys:
-        async for key in keys:
+    async with contextlib.aclosing(keys(store, f"assets/{asset_id}/source/")) as found:
+        async for key in found:
             return key
     return ""
 
 
-async def folders(store: ObjectStore, prefix: str) -> AsyncIterator[str]:
-    """Names of the folders right below a prefix; what lies in them is skipped, not listed: a film has thousands of segments."""
-    after = ""
-    while True:
-        name = ""
-        async with contextlib.aclosing(_keys(store, prefix, after)) as keys:
-            async for key in keys:
-                head, slash, _ = key[len(prefix) :].partition("/")
-                if slash:
-                    name = head
-                    break
-        if not name:
-            return
-        yield name
-        # "0" is what follows upon "/": the next key that is not in this folder.
-        after = f"{prefix}{name}0"
-
-
 async def is_empty(store: ObjectStore, prefix: str) -> bool:
     """Whether nothing lies below a prefix."""
-    async with contextlib.aclosing(_keys(store, prefix)) as keys:
-        async for _ in keys:
+    async with contextlib.aclosing(keys(store, prefix)) as found:
+        async for _ in found:
             return False
     return True
-
-
-async def _keys(store: ObjectStore, prefix: str, after: str = ""):
-    async for item in store.list(prefix, start_after=after):
-        yield item.key

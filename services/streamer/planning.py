@@ -18,6 +18,7 @@ from services.runtime.media import binaries, encryption, keyframes, structure
 from services.runtime.media.presentation import Presentation, Rendition, audio_names, folder_of, video_name
 from services.runtime.media.probe import ACCEPTED, Source, probe
 from services.runtime.storage.base import NotFound, ObjectInfo, ObjectStore
+from services.runtime.storage.folders import folders
 from services.runtime.telemetry.logging import get_logger
 from services.streamer import eligibility, flat, manifests
 from services.streamer.film import Film, MakeStoryboard, Original, PackageOriginal, Target, Work, WriteFlat
@@ -63,7 +64,7 @@ async def _target(request: StreamRequested, job: Job, ctx: TaskContext) -> Targe
     store = ctx.storage.bucket(request.target_bucket or request.bucket)
     if request.key.startswith(request.target) and source.bucket == store.bucket:
         raise Permanent("target", f"the film {request.key!r} lies in the target, which is written anew", flat.ACCEPTED)
-    async for other in manifests.folders(store, ""):
+    async for other in folders(store, ""):
         beside = f"{other}/{name}.hls/"
         if other != folder and not await manifests.is_empty(store, beside):
             raise Permanent(

@@ -96,42 +96,54 @@ class PlaybackTokens:
         self._verified: dict[tuple[str, str], int] = {}
 
     def issue(self, asset_id: str, viewer: str, now: float) -> Token:
-        """The same token for three quarters of its life, so that URLs which hold it can be cached."""
+        """A token for a film."""
+        return self.issue_below(prefix_of(asset_id), viewer, now)
+
+    def issue_below(self, prefix: str, viewer: str, now: float) -> Token:
+        """A token for what lies below a path. The same token for three quarters of its life, so that URLs which hold it can be cached."""
         expires = stable_expiry(now, self._life)
         shown = base64.urlsafe_b64encode(viewer.encode()).rstrip(b"=").decode()
-        signed = _signature(self._signing.secret, prefix_of(asset_id), expires, self._signing.name, viewer)
+        signed = _signature(self._signing.secret, prefix, expires, self._signing.name, viewer)
         return Token(f"{self._signing.name}.{expires}.{shown}.{signed}", expires)
 
     def verify(self, text: str, asset_id: str, now: float) -> None:
         """Whether the token opens this film. Raises TokenExpired or TokenForged."""
-        expires = self._verified.get((text, asset_id))
+        self.verify_below(text, prefix_of(asset_id), now)
+
+    def verify_below(self, text: str, prefix: str, now: float) -> None:
+        """Whether the token opens what lies below a path. Raises TokenExpired or TokenForged."""
+        expires = self._verified.get((text, prefix))
         if expires is None:
-            expires = self._check(text, asset_id)
+            expires = self._check(text, prefix)
             if len(self._verified) >= _REMEMBERED:
                 self._verified.clear()
-            self._verified[(text, asset_id)] = expires
+            self._verified[(text, prefix)] = expires
         if now >= expires:
             raise TokenExpired("the playback token has expired; ask for a new one")
 
     def opening(self, asset_id: str, *, cookies: str, query: str | None, now: float) -> str:
-        """The token of the query when that is what opens this film; "" when the cookie does.
+        """`opening_below` for a film."""
+        return self.opening_below(prefix_of(asset_id), cookies=cookies, query=query, now=now)
+
+    def opening_below(self, prefix: str, *, cookies: str, query: str | None, now: float) -> str:
+        """The token of the query when that is what opens the path; "" when the cookie does.
 
         `cookies`: the header. Raises TokenMissing, TokenExpired or TokenForged.
         """
         cookie = _cookie(cookies)
         if cookie is not None:
             try:
-                self.verify(cookie, asset_id, now)
+                self.verify_below(cookie, prefix, now)
                 return ""
             except TokenRefused:
                 if query is None:
                     raise
         if query is None:
             raise TokenMissing("this stream needs a playback token")
-        self.verify(query, asset_id, now)
+        self.verify_below(query, prefix, now)
         return query
 
-    def _check(self, text: str, asset_id: str) -> int:
+    def _check(self, text: str, prefix: str) -> int:
         parts = _TOKEN.fullmatch(text)
         if parts is None:
             raise TokenForged("this is no playback token")
@@ -143,7 +155,7 @@ class PlaybackTokens:
             viewer = base64.urlsafe_b64decode(shown + "=" * (-len(shown) % 4)).decode()
         except (binascii.Error, UnicodeDecodeError):
             raise TokenForged("this is no playback token") from None
-        expected = _signature(secret, prefix_of(asset_id), int(expires), name, viewer)
+        expected = _signature(secret, prefix, int(expires), name, viewer)
         if not hmac.compare_digest(expected.encode(), signed.encode()):
             raise TokenForged("the playback token was made for another film, or changed")
         return int(expires)

@@ -19,7 +19,7 @@ _OPEN_EXACT = frozenset({"/healthz", "/readyz", "/favicon.ico"})
 """Probes send no token."""
 _OPEN_PREFIXES = ("/static/", "/v1/media/")
 """Style sheets are no secret; signed URLs prove themselves."""
-_STREAM = re.compile(r"/v1/assets/[^/]+/hls/")
+_STREAM = re.compile(r"/v1/(assets/[^/]+/hls|folders/[^/]+/[^/]+\.hls)/")
 """Needs a playback token, and nothing else (`playback.py`)."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 

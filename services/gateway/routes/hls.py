@@ -32,14 +32,14 @@ _ROUTE = r"/v1/assets/{asset_id}/hls/{path:(?s:.+)}"
 def routes() -> list[web.RouteDef]:
     return [
         web.post("/v1/assets/{asset_id}/playback", playback),
-        web.get("/v1/assets/{asset_id}/hls/master.m3u8", _readable_by_all(current)),
+        web.get("/v1/assets/{asset_id}/hls/master.m3u8", readable_by_all(current)),
         web.options("/v1/assets/{asset_id}/hls/master.m3u8", preflight),
-        web.get(_ROUTE, _readable_by_all(stream)),
+        web.get(_ROUTE, readable_by_all(stream)),
         web.options(_ROUTE, preflight),
     ]
 
 
-def _readable_by_all(handler: Handler) -> Handler:
+def readable_by_all(handler: Handler) -> Handler:
     """Refusals too: a player of another site is to know the reason."""
 
     async def readable(request: web.Request) -> web.StreamResponse:
@@ -91,11 +91,15 @@ async def playback(request: web.Request) -> web.Response:
 
 
 def _token(request: web.Request, gateway: Gateway) -> str:
+    accepted = f"the cookie that POST /v1/assets/{{id}}/playback sets, or an asset's `hls_url` with ?{QUERY}=…"
+    return token_for(request, gateway, prefix_of(request.match_info["asset_id"]), accepted=accepted)
+
+
+def token_for(request: web.Request, gateway: Gateway, prefix: str, *, accepted: str) -> str:
     """The query's token when that is what opens the stream; "" when the cookie does. Raises Problem 401 or 403 with the reason."""
     cookies, query = request.headers.get("Cookie", ""), request.query.get(QUERY)
-    accepted = f"the cookie that POST /v1/assets/{{id}}/playback sets, or an asset's `hls_url` with ?{QUERY}=…"
     try:
-        return gateway.tokens.opening(request.match_info["asset_id"], cookies=cookies, query=query, now=time.time())
+        return gateway.tokens.opening_below(prefix, cookies=cookies, query=query, now=time.time())
     except TokenMissing as refused:
         problem = Problem(401, "playback-token", str(refused), accepted=accepted, headers=_CHALLENGE)
     except TokenExpired as refused:
@@ -138,7 +142,7 @@ def from_memory(request: web.BaseRequest, gateway: Gateway) -> web.Response | No
     except TokenRefused:
         return None
     copy = gateway.playlists.peek(asset_id, wanted.key)
-    return None if copy is None or copy.ready is None else _answer(request, gateway, wanted, copy.ready, token, growing=copy.growing)
+    return None if copy is None or copy.ready is None else to_player(request, gateway, wanted, copy.ready, token, growing=copy.growing)
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
@@ -148,24 +152,25 @@ async def stream(request: web.Request) -> web.StreamResponse:
     asset_id, path = request.match_info["asset_id"], request.match_info["path"]
     wanted = place(asset_id, path)
     if wanted is None:
-        raise _missing(path)
+        raise missing(path)
     match wanted.kind:
         case "master" | "media" | "text":
             return await _playlist(request, gateway, asset_id, wanted, token)
         case "key":
             return await _key(gateway, wanted)
         case "segment" | "picture":
-            return await _segment(request, gateway, wanted)
+            return await send_segment(request, gateway, wanted, kept=answers.IMMUTABLE if wanted.kind == "segment" else answers.WHOLE)
 
 
 async def _playlist(request: web.Request, gateway: Gateway, asset_id: str, wanted: Place, token: str) -> web.Response:
     copy = await gateway.playlists.get(asset_id, wanted)
     if copy.ready is None:
-        raise _missing(request.match_info["path"])
-    return _answer(request, gateway, wanted, copy.ready, token, growing=copy.growing)
+        raise missing(request.match_info["path"])
+    return to_player(request, gateway, wanted, copy.ready, token, growing=copy.growing)
 
 
-def _answer(request: web.BaseRequest, gateway: Gateway, wanted: Place, ready: Ready, token: str, *, growing: bool) -> web.Response:
+def to_player(request: web.BaseRequest, gateway: Gateway, wanted: Place, ready: Ready, token: str, *, growing: bool) -> web.Response:
+    """A playlist as the client needs it: with the token that it showed, or 304."""
     gateway.counters.playlists += 1
     if token:
         ready = gateway.variants.get(wanted, ready, token, growing=growing)
@@ -180,7 +185,8 @@ async def _key(gateway: Gateway, wanted: Place) -> web.Response:
     return web.Response(body=body, headers={"Content-Type": wanted.content_type, "Cache-Control": "no-store"} | SAFE | answers.CORS)
 
 
-async def _segment(request: web.Request, gateway: Gateway, wanted: Place) -> web.StreamResponse:
+async def send_segment(request: web.Request, gateway: Gateway, wanted: Place, *, kept: str) -> web.StreamResponse:
+    """An object of a stream, or where it lies. `kept`: its Cache-Control."""
     store = gateway.storage.bucket()
     if gateway.redirects_segments:
         gateway.counters.segments_redirected += 1
@@ -189,7 +195,7 @@ async def _segment(request: web.Request, gateway: Gateway, wanted: Place) -> web
         headers = {"Location": url, "Cache-Control": f"private, max-age={SEGMENT_URL_SECONDS // 4}"} | answers.CORS
         return web.Response(status=HTTPStatus.FOUND, headers=headers)
     gateway.counters.segments_sent += 1
-    headers = {"Cache-Control": answers.IMMUTABLE if wanted.kind == "segment" else answers.WHOLE} | answers.CORS
+    headers = {"Cache-Control": kept} | answers.CORS
     return await send(request, store, wanted.key, content_type=wanted.content_type, headers=headers, counters=gateway.counters)
 
 
@@ -200,7 +206,8 @@ def _film(request: web.Request, gateway: Gateway) -> Film:
     return film
 
 
-def _missing(path: str) -> Problem:
+def missing(path: str) -> Problem:
+    """404 for what is no part of a stream."""
     return Problem(404, "not-streamed", "there is nothing of this name in the film's stream", value=path)
 
 

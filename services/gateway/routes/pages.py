@@ -1,4 +1,4 @@
-"""The library and the watch page, and the files that they need."""
+"""The library, the watch page and the folders, and the files that they need."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from aiohttp import web
 
 from services.gateway.body import cursor, cursor_after, whole_number
 from services.gateway.context import GATEWAY, Gateway
+from services.gateway.folders.listing import shown_folders
 from services.gateway.problems import Problem
+from services.gateway.routes.folders import titles_of
 from services.runtime.settings import Settings
 from services.runtime.storage.keys import content_type_of
 
@@ -189,6 +191,8 @@ def routes(files: Files) -> list[web.RouteDef]:
     return [
         web.get("/", library),
         web.get("/watch/{asset_id}", watch),
+        web.get("/folders", folders),
+        web.get("/folders/{folder}", folder),
         web.get("/static/{name:.+}", files.get),
         web.get("/favicon.ico", favicon),
     ]
@@ -217,6 +221,24 @@ async def watch(request: web.Request) -> web.Response:
     if film is None:
         return request.app[PAGES].answer("problem.html", status=404, heading="There is no such film", words="It may have been deleted.")
     return request.app[PAGES].answer("watch.html", asset=gateway.catalogue.show(film, gateway.origin(request)))
+
+
+async def folders(request: web.Request) -> web.Response:
+    """The folders of the bucket."""
+    names = await shown_folders(request.app[GATEWAY].storage.bucket())
+    return request.app[PAGES].answer("folders.html", folders=names)
+
+
+async def folder(request: web.Request) -> web.Response:
+    """The films in one."""
+    name = request.match_info["folder"]
+    try:
+        # Without an origin: this page's own server has them, whatever its public address.
+        titles = await titles_of(request.app[GATEWAY], name, "")
+    except Problem as wrong:
+        words = "It may be empty now, or have another name."
+        return request.app[PAGES].answer("problem.html", status=wrong.status, heading="There is no such folder", words=words)
+    return request.app[PAGES].answer("folder.html", folder=name, titles=titles)
 
 
 async def favicon(request: web.Request) -> web.Response:

@@ -10,6 +10,7 @@ import pytest
 
 from services.runtime.jobs.failures import Permanent
 from services.runtime.media.presentation import Presentation, encode
+from services.runtime.storage import folders as storage_folders
 from services.runtime.storage.base import NotFound, ObjectInfo
 from services.runtime.storage.local import LocalStore
 from services.streamer import manifests
@@ -41,7 +42,7 @@ async def put(store: CountingStore, *keys: str) -> None:
 
 
 async def folders(store: CountingStore, prefix: str) -> list[str]:
-    return [name async for name in manifests.folders(store, prefix)]
+    return [name async for name in storage_folders.folders(store, prefix)]
 
 
 async def test_folders_are_found_without_what_is_in_them(store: CountingStore) -> None:

@@ -1,0 +1,1 @@
+"""The folders at the top of the bucket, and the films in them, as they lie there."""
