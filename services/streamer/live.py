@@ -218,8 +218,14 @@ class _Consumer(Consumer):
     logger = logging.getLogger("faust.consumer")
 
     async def perform_seek(self) -> None:
-        """While it reads a table back, Faust drops what comes on other topics, and returns to the committed offsets when it is
-        done. A partition of which nothing was committed yet would stay where it is, behind what was dropped (seen)."""
+        """At the end of a recovery: back to the committed offsets, so that what Faust dropped meanwhile comes again.
+
+        Without the two additions events were lost (seen). Faust empties the queues of its agents a moment after this, with
+        what was read by then: so nothing is read until it lets the flow go on, right behind that. And a partition of which
+        nothing was committed yet would stay where it is, behind what was dropped.
+        """
+        if self.flow_active:
+            self.stop_flow()
         await super().perform_seek()
         begin = {tp: 0 for tp in self.assignment() if tp.topic == topics.SEGMENTS and self._committed_offset[tp] is None}
         if begin:
