@@ -7,12 +7,12 @@ import asyncio
 from schemas.events import Output
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent
+from services.runtime.jobs.sources import locate
 from services.runtime.media import binaries, encode, progress, remux, segment, stills
 from services.runtime.media.presentation import Rendition
 from services.runtime.media.process import Running, spawn
 from services.streamer import storyboard
 from services.streamer.film import Film, Original, StoryboardMade
-from services.streamer.packaging import locate
 from services.streamer.reading import Segments, open_film
 
 _READERS = 8
@@ -65,8 +65,9 @@ async def _stills(film: Film, original: Original, ctx: TaskContext) -> tuple[Out
     assert video is not None
     programs, store = await binaries.find(ctx.settings), ctx.storage.bucket("")
     frame = float(1 / video.rate)
+    location = await locate(ctx, bucket=original.bucket, key=original.key, etag=original.etag)
     taken = await stills.take(
-        programs.ffmpeg, await locate(original, ctx), original.source, origin=original.start_seconds,
+        programs.ffmpeg, location, original.source, origin=original.start_seconds,
         at=stills.seconds_of(original.thumbnail_at, original.frames * frame, frame),
         picture=encode.Picture(width=video.width, height=video.height, max_rate=0), folder=ctx.scratch(),
         timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled,

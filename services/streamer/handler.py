@@ -8,11 +8,11 @@ import msgspec
 
 from schemas.events import StreamRequested
 from services.runtime.jobs.context import TaskContext
-from services.runtime.jobs.failures import Permanent, TaskError, Transient
+from services.runtime.jobs.failures import Transient
 from services.runtime.jobs.handler import Finished, Job, JobHandler, Results, Task
 from services.runtime.jobs.plan import Plan
-from services.runtime.media.failures import BadMedia, MediaError
-from services.runtime.media.probe import refused
+from services.runtime.jobs.sources import told
+from services.runtime.media.failures import MediaError
 from services.runtime.media.process import ProcessFailed
 from services.streamer import drawing, flattening, packaging, planning, publishing
 from services.streamer.film import Film, FlatMade, Made, MakeStoryboard, PackageOriginal, StoryboardMade, Work
@@ -27,7 +27,7 @@ class Stream:
         try:
             return await planning.plan(job, ctx)
         except (MediaError, ProcessFailed) as wrong:
-            raise _told(wrong) from wrong
+            raise told(wrong) from wrong
 
     async def run(self, task: Task, ctx: TaskContext) -> Made:
         film = msgspec.convert(task.data, Film)
@@ -36,7 +36,7 @@ class Stream:
             try:
                 return await packaging.package(film, ctx)
             except (MediaError, ProcessFailed) as wrong:
-                raise _told(wrong) from wrong
+                raise told(wrong) from wrong
         try:
             return await (drawing.draw(film, ctx) if isinstance(work, MakeStoryboard) else flattening.write(work, film, ctx))
         except (MediaError, ProcessFailed) as wrong:
@@ -55,14 +55,6 @@ class Stream:
         if request.layout != "flat-ts" or job.outcome == "succeeded":
             return
         await flattening.discard(request, job.job_id, ctx)
-
-
-def _told(wrong: MediaError | ProcessFailed) -> TaskError:
-    """What went wrong with ffmpeg, as what the runtime understands."""
-    if isinstance(wrong, ProcessFailed):
-        wrong = refused(wrong)
-    kind = Permanent if isinstance(wrong, BadMedia) else Transient
-    return kind(wrong.code, wrong.message, wrong.hint)
 
 
 def handler() -> JobHandler:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Sequence
 
 import msgspec
 
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent
+from services.runtime.jobs.sources import locate
 from services.runtime.media import binaries, cmaf, presentation, progress, remux
 from services.runtime.media.packaging import Packaged, SegmentWriter, store_key
 from services.runtime.media.presentation import MANIFEST, Encryption, Presentation, Rendition
@@ -28,7 +28,7 @@ async def package(film: Film, ctx: TaskContext) -> PackagedMade:
     original = film.original
     assert original is not None
     store, source = ctx.storage.bucket(""), original.source
-    location = await locate(original, ctx)
+    location = await locate(ctx, bucket=original.bucket, key=original.key, etag=original.etag)
     programs = await binaries.find(ctx.settings)
     if original.encryption is not None:
         await store_key(store, film.folder, original.encryption)
@@ -66,17 +66,6 @@ def _presentation(film: Film, original: Original, renditions: tuple[Rendition, .
         asset_id=film.asset_id, recipe=film.recipe, folder=film.folder, renditions=renditions,
         encryption=Encryption(iv=key.iv_hex) if key else None,
     )  # fmt: skip
-
-
-async def locate(original: Original, ctx: TaskContext) -> str:
-    """Where ffmpeg reads the source. Raises Permanent when it is another object than was planned."""
-    store = ctx.storage.bucket(original.bucket)
-    if (await store.head(original.key)).etag != original.etag:
-        raise Permanent(
-            "object-changed", f"{original.key!r} was replaced while the job ran", "Send the request again for the object as it is now."
-        )
-    # A signed URL stands in ffmpeg's command line, so it holds no longer than the task lives.
-    return await store.source_for(original.key, seconds=math.ceil(ctx.settings.task_timeout_seconds))
 
 
 async def _collect(running: Running, writers: list[SegmentWriter], original: Original, ctx: TaskContext) -> list[Packaged]:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from typing import Any
 
 import msgspec
 
 from schemas import envelope
 from schemas.events import FollowUp, Outcome, Recipe, StreamRequested
+from services.runtime.jobs import sources
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent
 from services.runtime.jobs.handler import Job
 from services.runtime.jobs.plan import Plan, Stage
 from services.runtime.media import binaries, encryption, keyframes, structure
 from services.runtime.media.presentation import Presentation, Rendition, audio_names, folder_of, video_name
-from services.runtime.media.probe import ACCEPTED, Source, probe
+from services.runtime.media.probe import Source, probe
 from services.runtime.storage.base import NotFound, ObjectInfo, ObjectStore
 from services.runtime.storage.folders import folders
 from services.runtime.telemetry.logging import get_logger
@@ -178,20 +178,13 @@ def planned(original: Original) -> tuple[Rendition, ...]:
 async def _examine(request: StreamRequested, store: ObjectStore, info: ObjectInfo, ctx: TaskContext) -> tuple[Original | None, str]:
     """The object as a source that is packaged as it is, or None and why it cannot be."""
 
-    async def read(start: int, end: int) -> bytes:
-        return b"".join([chunk async for chunk in store.get(info.key, start=start, end=end, if_match=info.etag)])
-
-    name = request.key.rpartition("/")[2]
-    if info.size == 0:
-        raise Permanent("empty", f"{name!r} is empty", ACCEPTED)
+    name, read = request.key.rpartition("/")[2], sources.reader(store, info)
+    sources.refuse_empty(info, name)
     found = await structure.examine(read, info.size)
-    if found.playlist:
-        raise Permanent("not-a-video", f"{name!r} is {found.playlist}: it only names media that lie elsewhere", ACCEPTED)
-    if found.truncated:
-        raise Permanent("truncated", f"{name!r} is not complete: {found.truncated}", "Upload the whole file again.")
+    sources.refuse_incomplete(found, name)
     programs = await binaries.find(ctx.settings)
     timeout = ctx.settings.task_timeout_seconds
-    location = await store.source_for(request.key, seconds=math.ceil(timeout))
+    location = await store.source_for(request.key, seconds=sources.readable(ctx))
     source = await probe(programs.ffprobe, location, container=found.container, check=ctx.raise_if_cancelled)
     why = eligibility.obstacle(source, request.recipe, info.size)
     if why:

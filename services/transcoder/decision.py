@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from schemas.events import Recipe
 from services.runtime.jobs.failures import Permanent
-from services.runtime.media.probe import ACCEPTED, Source, VideoStream
-from services.runtime.media.structure import Structure
+from services.runtime.media.probe import Source, VideoStream
 from services.transcoder import ladder
 from services.transcoder.film import ComposeMp4, CopyMp4, EncodeAudio, EncodeVideo, Film, MakeStills, Work
 from services.transcoder.segments import chunks
@@ -15,14 +14,6 @@ BESIDE_HIGHEST = 720
 # Sound is encoded far faster than real time. Up to this length it is done before a slot would have made the first
 # chunk, and playback needs both; a longer film shows its first pictures sooner when they go first.
 _AUDIO_FIRST_SECONDS = 600
-
-
-def refuse_incomplete(structure: Structure, name: str) -> None:
-    """Raises Permanent for what is no media, or not all of it."""
-    if structure.playlist:
-        raise Permanent("not-a-video", f"{name!r} is {structure.playlist}: it only names media that lie elsewhere", ACCEPTED)
-    if structure.truncated:
-        raise Permanent("truncated", f"{name!r} is not complete: {structure.truncated}", "Upload the whole file again.")
 
 
 def refuse_recipe(recipe: Recipe) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Sequence
 
+from services.runtime.jobs import sources
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent
 from services.runtime.media import binaries, encode, packaging, progress
@@ -13,7 +13,6 @@ from services.runtime.media.failures import BadMedia
 from services.runtime.media.packaging import Packaged
 from services.runtime.media.probe import refused
 from services.runtime.media.process import ProcessFailed, Running, spawn
-from services.runtime.storage.base import ObjectStore
 from services.transcoder import layout, renditions
 from services.transcoder.film import AudioMade, EncodeAudio, EncodeVideo, Film, RungMade, VideoMade
 from services.transcoder.publishing import Publisher
@@ -115,19 +114,9 @@ def picture(film: Film, number: int) -> encode.Picture:
     return encode.Picture(width=rung.width, height=rung.height, max_rate=rung.max_rate)
 
 
-def readable(ctx: TaskContext) -> int:
-    """For how many seconds ffmpeg may read the source: a signed URL stands in its command line, so no longer than the task lives."""
-    return math.ceil(ctx.settings.task_timeout_seconds)
-
-
 async def locate(film: Film, ctx: TaskContext) -> str:
     """Where ffmpeg reads the source. Raises Permanent when it is another object than was planned."""
-    store: ObjectStore = ctx.storage.bucket(film.bucket)
-    if (await store.head(film.key)).etag != film.etag:
-        raise Permanent(
-            "object-changed", f"{film.key!r} was replaced while the job ran", "Send the request again for the object as it is now."
-        )
-    return await store.source_for(film.key, seconds=readable(ctx))
+    return await sources.locate(ctx, bucket=film.bucket, key=film.key, etag=film.etag)
 
 
 async def watermark(film: Film, ctx: TaskContext) -> encode.Overlay | None:

@@ -8,12 +8,12 @@ import msgspec
 
 from schemas.events import Output
 from services.runtime.jobs.context import TaskContext
-from services.runtime.jobs.failures import Permanent, TaskError, Transient
+from services.runtime.jobs.failures import Transient
 from services.runtime.jobs.handler import Finished, Job, JobHandler, Results, Task
 from services.runtime.jobs.plan import Plan
+from services.runtime.jobs.sources import told
 from services.runtime.media import presentation
-from services.runtime.media.failures import BadMedia, MediaError
-from services.runtime.media.probe import refused
+from services.runtime.media.failures import MediaError
 from services.runtime.media.process import ProcessFailed
 from services.transcoder import composing, encoding, layout, planning, renditions, verification
 from services.transcoder.film import (
@@ -41,7 +41,7 @@ class Transcode:
         try:
             return await planning.plan(job, ctx)
         except (MediaError, ProcessFailed) as wrong:
-            raise _told(wrong) from wrong
+            raise told(wrong) from wrong
 
     async def run(self, task: Task, ctx: TaskContext) -> Made:
         film = msgspec.convert(task.data, Film)
@@ -59,7 +59,7 @@ class Transcode:
                 case MakeStills():
                     return await composing.stills(film, ctx)
         except (MediaError, ProcessFailed) as wrong:
-            raise _told(wrong) from wrong
+            raise told(wrong) from wrong
 
     async def finish(self, job: Job, data: Any, results: Results[Any], ctx: TaskContext) -> Finished:
         film = msgspec.convert(data, Film)
@@ -124,14 +124,6 @@ def _output(file: FileMade) -> Output:
         role=file.role, bucket=file.bucket, key=file.key, size=file.size, content_type=file.content_type, name=file.name,
         width=file.width, height=file.height, bit_rate=file.bit_rate, codecs=file.codecs, etag=file.etag,
     )  # fmt: skip
-
-
-def _told(wrong: MediaError | ProcessFailed) -> TaskError:
-    """What went wrong with ffmpeg, as what the runtime understands."""
-    if isinstance(wrong, ProcessFailed):
-        wrong = refused(wrong)
-    kind = Permanent if isinstance(wrong, BadMedia) else Transient
-    return kind(wrong.code, wrong.message, wrong.hint)
 
 
 def handler() -> JobHandler:

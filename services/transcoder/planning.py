@@ -8,15 +8,16 @@ from typing import Any
 import msgspec
 
 from schemas.events import UploadReceived
+from services.runtime.jobs import sources
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent
 from services.runtime.jobs.handler import Job
 from services.runtime.jobs.plan import Plan, Stage
 from services.runtime.media import binaries, encode, encryption, progress, structure
-from services.runtime.media.probe import ACCEPTED, Source, VideoStream, probe, refused
+from services.runtime.media.probe import Source, VideoStream, probe, refused
 from services.runtime.media.process import ProcessFailed, spawn
 from services.runtime.storage.base import ObjectInfo, ObjectStore
-from services.transcoder import decision, encoding, layout
+from services.transcoder import decision, layout
 from services.transcoder.film import Film
 from services.transcoder.segments import grid
 
@@ -32,13 +33,12 @@ async def plan(job: Job, ctx: TaskContext) -> Plan:
     store = ctx.storage.bucket(request.bucket)
     info = await store.head(request.key)
     name = request.filename or request.key.rpartition("/")[2]
-    if info.size == 0:
-        raise Permanent("empty", f"{name!r} is empty", ACCEPTED)
+    sources.refuse_empty(info, name)
     if request.etag and request.etag.strip('"') != info.etag:
         raise Permanent("object-changed", f"{request.key!r} is not the object that the request is about", "Send the request again.")
     # Both read the head of the file only; side by side they take one round trip to a distant store.
-    found, watermark_etag = await asyncio.gather(_examine(store, info, name), _watermark_etag(request, ctx))
-    decision.refuse_incomplete(found, name)
+    found, watermark_etag = await asyncio.gather(structure.examine(sources.reader(store, info), info.size), _watermark_etag(request, ctx))
+    sources.refuse_incomplete(found, name)
     source = await look(ctx, store, request.key, found.container)
     film = describe(request, job, info, source, watermark_etag, ctx.settings.max_source_pixels)
     encoding, composing = decision.stages(film)
@@ -49,7 +49,7 @@ async def plan(job: Job, ctx: TaskContext) -> Plan:
 async def look(ctx: TaskContext, store: ObjectStore, key: str, container: str) -> Source:
     """What is in the source; counted where the container does not tell how long it is."""
     programs = await binaries.find(ctx.settings)
-    location = await store.source_for(key, seconds=encoding.readable(ctx))
+    location = await store.source_for(key, seconds=sources.readable(ctx))
     source = await probe(programs.ffprobe, location, container=container, check=ctx.raise_if_cancelled)
     video = source.video
     if video is None or video.frames:
@@ -117,13 +117,6 @@ def _origin(source: Source, video: VideoStream) -> tuple[float, int]:
     if video.start_seconds - early <= _LATE_PICTURE_SECONDS:
         return video.start_seconds, video.frames
     return early, video.frames + round((video.start_seconds - early) * video.rate) if video.frames else 0
-
-
-async def _examine(store: ObjectStore, info: ObjectInfo, name: str) -> structure.Structure:
-    async def read(start: int, end: int) -> bytes:
-        return b"".join([chunk async for chunk in store.get(info.key, start=start, end=end, if_match=info.etag)])
-
-    return await structure.examine(read, info.size)
 
 
 async def _watermark_etag(request: UploadReceived, ctx: TaskContext) -> str:
