@@ -96,7 +96,9 @@ class GrowingFilm:
             retry = RETRY_SECONDS
             if await self._changes_within(self._until_due(look)):
                 look = LOOK_SECONDS
-                await asyncio.sleep(max(COALESCE_SECONDS, began + INTERVAL_SECONDS - self._clock()))
+                # Before there is a master nobody asks, and the first one is waited for.
+                interval = INTERVAL_SECONDS if self._master.names else 0.0
+                await asyncio.sleep(max(COALESCE_SECONDS, began + interval - self._clock()))
             elif self._until_due(look) == look:
                 look = min(LONGEST_LOOK_SECONDS, 2 * look)
                 self._look_again()
