@@ -45,9 +45,6 @@ COMPACTED = {
     "max.compaction.lag.ms": str(6 * 3600 * 1000),
 }
 
-# Faust's client reads lz4, which our producers send, only with a further library; these records are few and small.
-UNCOMPRESSED = {"compression.type": "uncompressed"}
-
 REQUESTS = "media.requests"
 JOB_EVENTS = "media.job-events"
 JOBS = "media.jobs"
@@ -86,7 +83,7 @@ TOPICS: tuple[Topic, ...] = (
           carries=("AssetChanged",), about="What people decide about assets."),
     Topic(name=COMPLETIONS, partitions=JOB_PARTITIONS, key="{subject}:{kind}", cleanup="compact", config=COMPACTED,
           carries=_names(events.COMPLETIONS), about="The public outcome of jobs."),
-    Topic(name=SEGMENTS, partitions=6, key="asset id", cleanup="delete", retention_ms=DAY_MS, config=UNCOMPRESSED,
+    Topic(name=SEGMENTS, partitions=6, key="asset id", cleanup="delete", retention_ms=DAY_MS,
           carries=("SegmentsReady",), about="Parts of films that can be played already."),
     Topic(name=LIVE_TABLE, partitions=6, key="rendition and segment", cleanup="compact,delete", retention_ms=DAY_MS, config=COMPACTED,
           about="What the streamer's live app remembers. Nobody else reads it."),
