@@ -40,22 +40,10 @@ def _sample() -> Path:
     from tests import clips
 
     return clips.make(
-        *(
-            "-i",
-            str(clips.fetch("trailer_bbb.mp4")),
-            "-c:v",
-            "libx264",
-            "-preset",
-            "veryfast",
-            "-b:v",
-            "3M",
-            "-maxrate",
-            "4M",
-            "-bufsize",
-            "8M",
-        ),
-        *("-g", "48", "-keyint_min", "48", "-sc_threshold", "0", "-c:a", "aac", "-b:a", "128k"),
-    )
+        "-i", str(clips.fetch("trailer_bbb.mp4")),
+        "-c:v", "libx264", "-preset", "veryfast", "-b:v", "3M", "-maxrate", "4M", "-bufsize", "8M",
+        "-g", "48", "-keyint_min", "48", "-sc_threshold", "0", "-c:a", "aac", "-b:a", "128k",
+    )  # fmt: skip
 
 
 async def _run(clip: Path, repeat: int) -> list[dict[str, Any]]:

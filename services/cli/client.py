@@ -24,6 +24,8 @@ ANSWER_SECONDS: Final = 60.0
 """For anything but an upload."""
 PATIENCE_SECONDS: Final = 60.0
 """A gateway that restarts while a job is followed is waited for."""
+APART_SECONDS: Final = 0.2
+"""Between two questions at least: an answer that comes at once would make following a busy loop."""
 
 gateway_option = click.option("--gateway", default=DEFAULT_GATEWAY, show_default=True, help="Address of a running gateway.")
 
@@ -112,8 +114,7 @@ class Gateway:
                 yield job
                 if job.state in TERMINAL:
                     return
-            # An answer that came at once would make this a busy loop.
-            await asyncio.sleep(max(0.0, 0.2 - (time.monotonic() - begun)))
+            await asyncio.sleep(max(0.0, APART_SECONDS - (time.monotonic() - begun)))
 
     async def first_bytes(self, url: str, count: int = 64) -> bytes:
         """The beginning of a playable object, as a browser would ask for it."""

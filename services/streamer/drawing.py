@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 from schemas.events import Output
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent
 from services.runtime.jobs.sources import locate
-from services.runtime.media import binaries, encode, progress, remux, segment, stills
+from services.runtime.media import binaries, encode, remux, segment, stills
 from services.runtime.media.presentation import Rendition
-from services.runtime.media.process import Running, spawn
+from services.runtime.media.process import spawn
 from services.streamer import storyboard
 from services.streamer.film import Film, Original, StoryboardMade
 from services.streamer.reading import Segments, open_film
@@ -31,12 +32,7 @@ async def draw(film: Film, ctx: TaskContext) -> StoryboardMade:
     argv = remux.storyboard(programs.ffmpeg, width=board.width, height=board.height, columns=board.columns, rows=board.rows, path=str(path))
     ctx.progress(0.0, "drawing the storyboard")
     async with spawn(argv, stdin=True, timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled) as running:
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_drain(running))
-                group.create_task(_feed(running, segments, rendition, board, ctx))
-        except ExceptionGroup as several:
-            raise several.exceptions[0] from None
+        await running.feed(_pictures(segments, rendition, board, ctx))
     picture = await asyncio.to_thread(lambda: path.read_bytes() if path.exists() else b"")
     if not picture:
         raise Permanent("no-picture", "not one key frame of the film could be decoded")
@@ -88,19 +84,12 @@ async def _stills(film: Film, original: Original, ctx: TaskContext) -> tuple[Out
     return tuple(outputs)
 
 
-async def _feed(running: Running, segments: Segments, rendition: Rendition, board: storyboard.Board, ctx: TaskContext) -> None:
-    """One fragment a second, each with one picture."""
-    await running.feed(await segments.init(rendition))
+async def _pictures(segments: Segments, rendition: Rendition, board: storyboard.Board, ctx: TaskContext) -> AsyncGenerator[bytes]:
+    """The init segment, then one fragment a second, each with one picture."""
+    yield await segments.init(rendition)
     for first in range(0, len(board.segments), _READERS):
         ctx.raise_if_cancelled()
         numbers = board.segments[first : first + _READERS]
         for at, data in enumerate(await asyncio.gather(*(segments.first_picture(rendition, n) for n in numbers)), first):
-            shown = segment.first_picture(data, number=at + 1, decode_time=at * rendition.timescale, duration=rendition.timescale)
-            await running.feed(shown)
+            yield segment.first_picture(data, number=at + 1, decode_time=at * rendition.timescale, duration=rendition.timescale)
         ctx.progress((first + len(numbers)) / len(board.segments))
-    running.end_input()
-
-
-async def _drain(running: Running) -> None:
-    async for _ in progress.follow(running.stdout):
-        pass

@@ -11,7 +11,7 @@ from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Transient
 from services.runtime.jobs.handler import Finished, Job, JobHandler, Results, Task
 from services.runtime.jobs.plan import Plan
-from services.runtime.jobs.sources import told
+from services.runtime.jobs.sources import telling
 from services.runtime.media.failures import MediaError
 from services.runtime.media.process import ProcessFailed
 from services.streamer import drawing, flattening, packaging, planning, publishing
@@ -24,19 +24,15 @@ class Stream:
     service = planning.SERVICE
 
     async def plan(self, job: Job, ctx: TaskContext) -> Plan:
-        try:
+        with telling():
             return await planning.plan(job, ctx)
-        except (MediaError, ProcessFailed) as wrong:
-            raise told(wrong) from wrong
 
     async def run(self, task: Task, ctx: TaskContext) -> Made:
         film = msgspec.convert(task.data, Film)
         work: Work = msgspec.convert(task.parameters, Work)
         if isinstance(work, PackageOriginal):
-            try:
+            with telling():
                 return await packaging.package(film, ctx)
-            except (MediaError, ProcessFailed) as wrong:
-                raise told(wrong) from wrong
         try:
             return await (drawing.draw(film, ctx) if isinstance(work, MakeStoryboard) else flattening.write(work, film, ctx))
         except (MediaError, ProcessFailed) as wrong:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -10,10 +9,11 @@ import msgspec
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent
 from services.runtime.jobs.sources import locate
-from services.runtime.media import binaries, cmaf, presentation, progress, remux
-from services.runtime.media.packaging import Packaged, SegmentWriter, store_key
+from services.runtime.media import binaries, cmaf, presentation, remux
+from services.runtime.media.packaging import Packaged, SegmentWriter, store_key, take_all
 from services.runtime.media.presentation import MANIFEST, Encryption, Presentation, Rendition
-from services.runtime.media.process import Running, spawn
+from services.runtime.media.process import spawn
+from services.runtime.media.progress import Progress
 from services.streamer import eligibility
 from services.streamer.film import Film, Original, PackagedMade
 from services.streamer.planning import planned
@@ -48,9 +48,13 @@ async def package(film: Film, ctx: TaskContext) -> PackagedMade:
             video=source.video.index if source.video else None, audios=[a.index for a in source.audios],
         )  # fmt: skip
 
+    def on_progress(seen: Progress) -> None:
+        seconds = source.duration_seconds
+        ctx.progress(seen.seconds / seconds if seconds else 0.0, "packaging")
+
     timeout = ctx.settings.task_timeout_seconds
     async with spawn(arguments, outputs=len(writers), timeout=timeout, check=ctx.raise_if_cancelled) as running:
-        made = await _collect(running, writers, original, ctx)
+        made = await take_all(running, writers, on_progress)
     complete = [_complete(rendition, packaged) for rendition, packaged in zip(renditions, made, strict=True)]
     kept = tuple(rendition for rendition in complete if rendition.segments)
     _verify(original, made, kept)
@@ -66,23 +70,6 @@ def _presentation(film: Film, original: Original, renditions: tuple[Rendition, .
         asset_id=film.asset_id, recipe=film.recipe, folder=film.folder, renditions=renditions,
         encryption=Encryption(iv=key.iv_hex) if key else None,
     )  # fmt: skip
-
-
-async def _collect(running: Running, writers: list[SegmentWriter], original: Original, ctx: TaskContext) -> list[Packaged]:
-    """Read all outputs side by side: ffmpeg stands still as soon as one of its pipes is full."""
-    seconds = original.source.duration_seconds
-
-    async def follow() -> None:
-        async for seen in progress.follow(running.stdout):
-            ctx.progress(seen.seconds / seconds if seconds else 0.0, "packaging")
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(follow())
-            taking = [group.create_task(w.take(stream)) for w, stream in zip(writers, running.outputs, strict=True)]
-    except ExceptionGroup as several:
-        raise several.exceptions[0] from None
-    return [task.result() for task in taking]
 
 
 def _complete(rendition: Rendition, made: Packaged) -> Rendition:

@@ -192,7 +192,7 @@ async def _examine(request: StreamRequested, store: ObjectStore, info: ObjectInf
     cuts: keyframes.Cuts | None = None
     if source.video is not None:
         ctx.progress(0.3, "looking at the key frames")
-        cuts = await keyframes.of_index(read, info.size, source.video.index)
+        cuts = await keyframes.of_index(read, found.index, source.video.index)
         if cuts is None:
             cuts = await keyframes.of_packets(
                 programs.ffprobe, location, source.video.index,

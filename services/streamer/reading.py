@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from services.runtime.jobs.failures import Permanent
 from services.runtime.media.encryption import SegmentKey
-from services.runtime.media.presentation import KEY, Presentation, Rendition, init_key, segment_key
+from services.runtime.media.presentation import KEY, SEGMENT_LIMIT, Presentation, Rendition, init_key, segment_key
 from services.runtime.storage.base import ObjectStore
 from services.streamer import manifests
-
-SEGMENT_LIMIT = 256 * 1024**2
-"""Bytes of a segment."""
 
 
 class Segments:

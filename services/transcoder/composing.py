@@ -13,9 +13,9 @@ import msgspec
 from services.runtime.jobs import plan as plans
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent, Transient
-from services.runtime.media import binaries, cmaf, encode, probe, progress
-from services.runtime.media.presentation import init_key, segment_key, video_name
-from services.runtime.media.process import Running, output_of, spawn
+from services.runtime.media import binaries, cmaf, encode, probe
+from services.runtime.media.presentation import SEGMENT_LIMIT, init_key, segment_key, video_name
+from services.runtime.media.process import output_of, spawn
 from services.runtime.media.stills import seconds_of, take
 from services.runtime.storage.base import ObjectStore
 from services.transcoder import decision, layout, verification
@@ -25,7 +25,6 @@ from services.transcoder.ladder import Rung
 
 _READ_BYTES = 1 << 20
 _READERS = 16
-_SEGMENT_LIMIT = 256 * 1024**2
 _SEGMENT = re.compile(r"(\d{5,})\.m4s")
 
 
@@ -118,26 +117,20 @@ async def _compose(ffmpeg: str, film: Film, rung: Rung, store: ObjectStore, fold
     init = await store.read(init_key(folder, rendition))
     argv = encode.progressive(ffmpeg, str(path), rate=grid.rate, timescale=grid.timescale, audio_path=sound)
 
-    async def feed(running: Running) -> None:
-        await running.feed(init)
+    async def fragments() -> AsyncGenerator[bytes]:
+        yield init
         expected = 0
         async for number, key in segments(store, folder, rendition):
             fragment = await _segment(film, store, key)
             if cmaf.decode_time(fragment) != expected:
                 raise Transient("segments", f"segment {number} of {rendition} begins at tick {cmaf.decode_time(fragment)}, not {expected}")
             expected += cmaf.read_samples(fragment).duration
-            await running.feed(cmaf.shift_composition(fragment, encode.REORDER_FRAMES * grid.ticks))
+            yield cmaf.shift_composition(fragment, encode.REORDER_FRAMES * grid.ticks)
             ctx.progress(0.9 * expected / (grid.ticks * max(film.frames, 1)))
             ctx.check_scratch()
-        running.end_input()
 
     async with spawn(argv, stdin=True, timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled) as running:
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_drain(running))
-                group.create_task(feed(running))
-        except ExceptionGroup as several:
-            raise several.exceptions[0] from None
+        await running.feed(fragments())
     return cmaf.read_init(init).codecs
 
 
@@ -152,7 +145,7 @@ async def segments(store: ObjectStore, folder: str, rendition: str) -> AsyncIter
 
 async def _segment(film: Film, store: ObjectStore, key: str) -> bytes:
     """A segment as it was before it was encrypted."""
-    data = await store.read(key, limit=_SEGMENT_LIMIT)
+    data = await store.read(key, limit=SEGMENT_LIMIT)
     return film.encryption.decrypt(data) if film.encryption else data
 
 
@@ -174,11 +167,6 @@ async def _fetch_sound(film: Film, made: list[Made], store: ObjectStore, folder:
             file.write(await _segment(film, store, key))
             ctx.check_scratch()
     return str(path), sound.codecs
-
-
-async def _drain(running: Running) -> None:
-    async for _ in progress.follow(running.stdout):
-        pass
 
 
 async def _upload(ffprobe: str, film: Film, rung: Rung | None, path: Path, codecs: str, ctx: TaskContext) -> FileMade:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from services.runtime.jobs import sources
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent
-from services.runtime.media import binaries, encode, packaging, progress
+from services.runtime.media import binaries, encode, packaging
 from services.runtime.media.failures import BadMedia
-from services.runtime.media.packaging import Packaged
+from services.runtime.media.packaging import Packaged, take_all
 from services.runtime.media.probe import refused
-from services.runtime.media.process import ProcessFailed, Running, spawn
+from services.runtime.media.process import ProcessFailed, spawn
+from services.runtime.media.progress import Progress
 from services.transcoder import layout, renditions
 from services.transcoder.film import AudioMade, EncodeAudio, EncodeVideo, Film, RungMade, VideoMade
 from services.transcoder.publishing import Publisher
@@ -50,10 +50,13 @@ async def video(work: EncodeVideo, film: Film, ctx: TaskContext) -> VideoMade:
             overlay=overlay, threads=ctx.settings.ffmpeg_threads,
         )  # fmt: skip
 
+    def on_progress(seen: Progress) -> None:
+        ctx.progress(seen.frames / chunk.frames if chunk.frames else 0.0, note)
+
     timeout = ctx.settings.task_timeout_seconds
     try:
         async with spawn(arguments, outputs=len(film.rungs), timeout=timeout, check=ctx.raise_if_cancelled) as running:
-            made = await _collect(running, publishers, ctx, note, frames=chunk.frames)
+            made = await take_all(running, publishers, on_progress)
     except ProcessFailed as failed:
         if not failed.nothing_came:
             raise
@@ -86,13 +89,16 @@ async def audio(work: EncodeAudio, film: Film, ctx: TaskContext) -> AudioMade:
             programs.ffmpeg, location, track, origin=film.origin_seconds, segment_seconds=seconds, descriptor=descriptors[0]
         )
 
+    def on_progress(seen: Progress) -> None:
+        ctx.progress(seen.seconds / track.duration_seconds if track.duration_seconds else 0.0, "encoding the sound")
+
     # Sound comes a hundred times faster than it plays: one event for half a minute of it.
     _, sounds = renditions.planned(film)
     publisher = Publisher(film, ctx, sounds[work.track], together=8)
     await _hand_out_key(film, ctx)
     try:
         async with spawn(arguments, outputs=1, timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled) as running:
-            (made,) = await _collect(running, [publisher], ctx, "encoding the sound", seconds=track.duration_seconds)
+            (made,) = await take_all(running, [publisher], on_progress)
     except ProcessFailed as failed:
         # A header that announces sound with nothing behind it: the pictures are a film without it. And a film is not lost for
         # a further track that cannot be decoded.
@@ -131,22 +137,3 @@ async def watermark(film: Film, ctx: TaskContext) -> encode.Overlay | None:
     path = ctx.scratch() / "watermark"
     path.write_bytes(data)
     return encode.Overlay(path=str(path), opacity=mark.opacity, position=mark.position, width=mark.width, offset=mark.offset)
-
-
-async def _collect(
-    running: Running, publishers: list[Publisher], ctx: TaskContext, note: str, *, frames: int = 0, seconds: float = 0.0
-) -> list[Packaged]:
-    """Read all outputs side by side: ffmpeg stands still as soon as one of its pipes is full."""
-
-    async def follow() -> None:
-        async for seen in progress.follow(running.stdout):
-            part = seen.frames / frames if frames else seen.seconds / seconds if seconds else 0.0
-            ctx.progress(part, note)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(follow())
-            taking = [group.create_task(p.take(stream)) for p, stream in zip(publishers, running.outputs, strict=True)]
-    except ExceptionGroup as several:
-        raise several.exceptions[0] from None
-    return [task.result() for task in taking]

@@ -11,10 +11,8 @@ from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Transient
 from services.runtime.jobs.handler import Finished, Job, JobHandler, Results, Task
 from services.runtime.jobs.plan import Plan
-from services.runtime.jobs.sources import told
+from services.runtime.jobs.sources import telling
 from services.runtime.media import presentation
-from services.runtime.media.failures import MediaError
-from services.runtime.media.process import ProcessFailed
 from services.transcoder import composing, encoding, layout, planning, renditions, verification
 from services.transcoder.film import (
     AudioMade,
@@ -38,14 +36,12 @@ class Transcode:
     service = planning.SERVICE
 
     async def plan(self, job: Job, ctx: TaskContext) -> Plan:
-        try:
+        with telling():
             return await planning.plan(job, ctx)
-        except (MediaError, ProcessFailed) as wrong:
-            raise told(wrong) from wrong
 
     async def run(self, task: Task, ctx: TaskContext) -> Made:
         film = msgspec.convert(task.data, Film)
-        try:
+        with telling():
             work: Work = msgspec.convert(task.parameters, Work)
             match work:
                 case EncodeVideo():
@@ -58,8 +54,6 @@ class Transcode:
                     return await composing.copied(work, film, ctx)
                 case MakeStills():
                     return await composing.stills(film, ctx)
-        except (MediaError, ProcessFailed) as wrong:
-            raise told(wrong) from wrong
 
     async def finish(self, job: Job, data: Any, results: Results[Any], ctx: TaskContext) -> Finished:
         film = msgspec.convert(data, Film)

@@ -8,20 +8,18 @@ from collections.abc import Callable
 
 from schemas import envelope, topics
 from schemas.events import PlaylistChanged
+from services.gateway.listener import Listener
 from services.runtime.kafka.reader import LogReader
 from services.runtime.settings import Settings
-from services.runtime.telemetry.logging import get_logger
 
 _BACK_SECONDS = 60.0
 """What grows is announced every few seconds; of what has not changed for so long, a read tells as much."""
 _QUIET_SECONDS = 5.0
 """A log that says nothing for so long may be an idle one or a lost one: ask."""
 
-log = get_logger(__name__)
 
-
-class Announcements:
-    """Follows the topic. Any failure: wait a little, begin again.
+class Announcements(Listener):
+    """Follows the topic.
 
     Called in this thread: `on_change` with what was announced; `on_hearing` with whether announcements are being heard, each time
     that changes.
@@ -30,37 +28,25 @@ class Announcements:
     def __init__(
         self, settings: Settings, *, on_change: Callable[[list[PlaylistChanged]], None], on_hearing: Callable[[bool], None]
     ) -> None:
+        super().__init__(thread="announcements", reads="announcements of playlists")
         self._settings = settings
         self._on_change = on_change
         self._on_hearing = on_hearing
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="announcements", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(5)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._follow()
-            except Exception as wrong:  # one recovery path: begin again
-                log.info("announcements of playlists cannot be read; trying again", reason=str(wrong))
+    def listen(self, stop: threading.Event) -> None:
+        try:
+            self._follow(stop)
+        finally:
             self._on_hearing(False)
-            self._stop.wait(1.0)
 
-    def _follow(self) -> None:
+    def _follow(self, stop: threading.Event) -> None:
         reader = LogReader.from_end(self._settings, topics.PLAYLISTS, back_seconds=_BACK_SECONDS)
         try:
             if not reader.ends:
                 raise LookupError(f"there is no topic {topics.PLAYLISTS}")
             self._on_hearing(True)
             heard, hearing = time.monotonic(), True
-            while not self._stop.is_set():
+            while not stop.is_set():
                 changes = [change for record in reader.poll(0.5) if (change := _read(record.value)) is not None]
                 if changes:
                     self._on_change(changes)

@@ -8,35 +8,24 @@ from collections.abc import Callable
 
 from schemas import envelope, topics
 from schemas.events import WorkerSeen
+from services.gateway.listener import Listener
 from services.gateway.views.queue import Capacity
 from services.runtime.kafka.reader import LogReader
 from services.runtime.settings import Settings
-from services.runtime.telemetry.logging import get_logger
 
 SILENT_SECONDS = 10.0
 """Heartbeats come every three seconds: three of them missed."""
 _BACK_SECONDS = 15.0
 
-log = get_logger(__name__)
 
-
-class Fleet:
+class Fleet(Listener):
     """Follows the heartbeats in a thread of its own; `capacities` may be asked from any thread."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(thread="fleet", reads="heartbeats")
         self._settings = settings
         self._clock = clock
         self._seen: dict[str, tuple[WorkerSeen, float]] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(5)
 
     def seen(self, heartbeat: WorkerSeen) -> None:
         """Take a heartbeat in."""
@@ -57,18 +46,10 @@ class Fleet:
             sums[heartbeat.service] = (workers + 1, slots + heartbeat.slots, busy + len(heartbeat.running))
         return {service: Capacity(*found) for service, found in sums.items()}
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._follow()
-            except Exception as wrong:  # one recovery path: begin again
-                log.info("heartbeats cannot be read; trying again", reason=str(wrong))
-                self._stop.wait(1.0)
-
-    def _follow(self) -> None:
+    def listen(self, stop: threading.Event) -> None:
         reader = LogReader.from_end(self._settings, topics.WORKERS, back_seconds=_BACK_SECONDS)
         try:
-            while not self._stop.is_set():
+            while not stop.is_set():
                 for record in reader.poll(0.5):
                     try:
                         self.seen(envelope.decode(record.value or b"", WorkerSeen))

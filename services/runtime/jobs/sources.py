@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Generator
 
 from services.runtime.jobs.context import TaskContext
-from services.runtime.jobs.failures import Permanent, TaskError, Transient
+from services.runtime.jobs.failures import Permanent, Transient
 from services.runtime.media import structure
 from services.runtime.media.failures import BadMedia, MediaError
 from services.runtime.media.probe import ACCEPTED, refused
@@ -49,9 +51,12 @@ def refuse_incomplete(found: structure.Structure, name: str) -> None:
         raise Permanent("truncated", f"{name!r} is not complete: {found.truncated}", "Upload the whole file again.")
 
 
-def told(wrong: MediaError | ProcessFailed) -> TaskError:
-    """What went wrong with ffmpeg, as what the runtime understands."""
-    if isinstance(wrong, ProcessFailed):
-        wrong = refused(wrong)
-    kind = Permanent if isinstance(wrong, BadMedia) else Transient
-    return kind(wrong.code, wrong.message, wrong.hint)
+@contextlib.contextmanager
+def telling() -> Generator[None]:
+    """What goes wrong with ffmpeg in this block is raised as what the runtime understands: Permanent or Transient."""
+    try:
+        yield
+    except (MediaError, ProcessFailed) as wrong:
+        reason = refused(wrong) if isinstance(wrong, ProcessFailed) else wrong
+        kind = Permanent if isinstance(reason, BadMedia) else Transient
+        raise kind(reason.code, reason.message, reason.hint) from wrong

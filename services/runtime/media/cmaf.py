@@ -164,11 +164,11 @@ def shift_composition(fragment: bytes, ticks: int) -> bytes:
             new = (flags | _COMPOSITION).to_bytes(4, "big") + head + fields
             grown += len(new) - len(body)
             body = new
-        rebuilt.append(_box(kind, body))
+        rebuilt.append(boxed(kind, body))
     if grown:
         rebuilt = [_moved(box, grown) for box in rebuilt]
-    children = [_box(b"traf", b"".join(rebuilt)) if kind == b"traf" else _box(kind, body) for kind, body in _children(moof[8:])]
-    return _box(b"moof", b"".join(children)) + fragment[moof_size:]
+    children = [boxed(b"traf", b"".join(rebuilt)) if kind == b"traf" else boxed(kind, body) for kind, body in _children(moof[8:])]
+    return boxed(b"moof", b"".join(children)) + fragment[moof_size:]
 
 
 def _moved(box: bytes, by: int) -> bytes:
@@ -234,7 +234,8 @@ def _audio_object_type(descriptors: bytes) -> int:
     return config >> 11 if config >> 11 != 31 else 32 + (config >> 5 & 0x3F)
 
 
-def _box(kind: bytes, body: bytes) -> bytes:
+def boxed(kind: bytes, body: bytes) -> bytes:
+    """A box with its head."""
     return struct.pack(">I", len(body) + 8) + kind + body
 
 

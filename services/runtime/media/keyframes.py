@@ -53,11 +53,14 @@ class _Malformed(ValueError):
     pass
 
 
-async def of_index(read: Read, size: int, track: int) -> Cuts | None:
-    """Of the `track`-th track of an MP4, from its index. None when it has none that tells: fragments, or another container."""
-    moov = await _index(read, size)
-    if moov is None:
+async def of_index(read: Read, index: tuple[int, int] | None, track: int) -> Cuts | None:
+    """Of the `track`-th track of an MP4, from its index, which lies where `structure.examine` has found it.
+
+    None when it has none that tells: fragments, or another container.
+    """
+    if index is None or index[1] - index[0] > INDEX_LIMIT:
         return None
+    moov = await read(*index)
     try:
         return cuts_of(moov, track)
     except DAMAGED:
@@ -197,28 +200,6 @@ def _obstacle(track: _Track, first: int, last: int) -> str:
         if begin > first + slack or ends <= last - slack:
             return "it is edited: a part of it is not shown"
     return ""
-
-
-async def _index(read: Read, size: int) -> bytes | None:
-    """The body of the outermost `moov`."""
-    offset = 0
-    for _ in range(100):
-        head = await read(offset, min(offset + 16, size))
-        if len(head) < 8:
-            return None
-        length, kind, skip = int.from_bytes(head[:4], "big"), head[4:8], 8
-        if length == 1:
-            length, skip = int.from_bytes(head[8:16], "big"), 16
-        elif length == 0:
-            length = size - offset
-        if length < skip or offset + length > size:
-            return None
-        if kind == b"moov":
-            return await read(offset + skip, offset + length) if length <= INDEX_LIMIT else None
-        offset += length
-        if offset >= size:
-            return None
-    return None
 
 
 def _track(moov: memoryview, number: int) -> _Track | None:

@@ -4,6 +4,8 @@
     made = await writer.take(running.outputs[0])
     made.init.codecs, made.init.timescale, made.segments        # what `presentation.Rendition` asks for
 
+Several renditions that one ffmpeg makes are taken by `take_all`.
+
 Names are `presentation`'s. What comes is fragmented MP4 of one track, as `encode` has ffmpeg write it.
 """
 
@@ -11,14 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
-from services.runtime.media import cmaf
+from services.runtime.media import cmaf, progress
 from services.runtime.media.encryption import SegmentKey
 from services.runtime.media.presentation import INIT_TYPE, KEY, SEGMENT_TYPE, SegmentEntry, init_key, segment_key
+from services.runtime.media.process import Running
 from services.runtime.storage.base import ObjectStore
+from services.runtime.together import together
 
 
 class StoredSegment(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +142,25 @@ class SegmentWriter:
         self.made.size += len(data)
         if self._on_segment is not None:
             await self._on_segment(StoredSegment(number=number, key=key, seconds=ticks / init.timescale, entry=entry))
+
+
+class Taker(Protocol):
+    """What takes one output of ffmpeg: a SegmentWriter, or what stands around one."""
+
+    async def take(self, stream: asyncio.StreamReader) -> Packaged: ...
+
+
+async def take_all(running: Running, takers: Sequence[Taker], on_progress: Callable[[progress.Progress], None]) -> list[Packaged]:
+    """All outputs of an ffmpeg, one for each taker, side by side: it stands still as soon as one of its pipes is full.
+
+    `on_progress` is called with what it says on standard output. Raises what the first of the takers raises.
+    """
+
+    async def follow() -> None:
+        async for seen in progress.follow(running.stdout):
+            on_progress(seen)
+
+    return await together(*(taker.take(stream) for taker, stream in zip(takers, running.outputs, strict=True)), beside=follow())
 
 
 async def store_key(store: ObjectStore, folder: str, key: SegmentKey) -> None:

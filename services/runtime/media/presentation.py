@@ -27,6 +27,8 @@ SEGMENT_TYPE = "video/iso.segment"
 INIT_TYPE = "video/mp4"
 MANIFEST_LIMIT = 64 * 1024**2
 """Bytes; a day of film in five renditions has 2 MB."""
+SEGMENT_LIMIT = 256 * 1024**2
+"""Bytes; what is read as one segment is held in memory."""
 
 
 class SegmentEntry(msgspec.Struct, frozen=True, array_like=True):

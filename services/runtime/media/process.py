@@ -20,6 +20,7 @@ import structlog
 
 from services.runtime.children import dies_with_parent
 from services.runtime.media.failures import MediaTrouble, StreamBroken
+from services.runtime.together import together
 
 log = structlog.get_logger("media")
 
@@ -63,16 +64,27 @@ class Running:
         assert self._process.stdout is not None
         return self._process.stdout
 
-    async def feed(self, data: bytes) -> None:
-        """Write to its standard input; waits while it is full. A program that has gone away is reported by its status, not here."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._process.stdin.write(data)
-            await self._process.stdin.drain()
+    async def feed(self, pieces: AsyncGenerator[bytes]) -> None:
+        """Write all of them to its standard input, then end that. What it says on standard output meanwhile is read and dropped.
 
-    def end_input(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        Waits while the input is full. A program that has gone away is reported by its status, not here. Raises what `pieces` raises.
+        """
+        stdin = self._process.stdin
+        assert stdin is not None
+
+        async def write() -> None:
+            async with contextlib.aclosing(pieces):
+                async for piece in pieces:
+                    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                        stdin.write(piece)
+                        await stdin.drain()
+            stdin.close()
+
+        async def drain() -> None:
+            while await self.stdout.read(1 << 16):
+                pass
+
+        await together(write(), beside=drain())
 
     @property
     def stderr(self) -> str:

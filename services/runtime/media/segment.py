@@ -65,16 +65,12 @@ def _data(segment: bytes) -> int:
 
 def _fragment(samples: list[tuple[int, int, int]], data: bytes, number: int, decode_time: int) -> bytes:
     """`samples`: duration, size and flags of each."""
-    mfhd = _box(b"mfhd", struct.pack(">II", 0, number))
-    tfhd = _box(b"tfhd", struct.pack(">II", _DEFAULT_BASE_IS_MOOF, 1))
-    tfdt = _box(b"tfdt", struct.pack(">IQ", 0x01000000, decode_time))
+    mfhd = cmaf.boxed(b"mfhd", struct.pack(">II", 0, number))
+    tfhd = cmaf.boxed(b"tfhd", struct.pack(">II", _DEFAULT_BASE_IS_MOOF, 1))
+    tfdt = cmaf.boxed(b"tfdt", struct.pack(">IQ", 0x01000000, decode_time))
     # Sizes are known beforehand, so the offset is.
     trun_size = 8 + 12 + 12 * len(samples)
     moof_size = 8 + len(mfhd) + 8 + len(tfhd) + len(tfdt) + trun_size
     entries = b"".join(struct.pack(">III", *sample) for sample in samples)
-    trun = _box(b"trun", struct.pack(">IIi", _TRUN_FLAGS, len(samples), moof_size + 8) + entries)
-    return _box(b"moof", mfhd + _box(b"traf", tfhd + tfdt + trun)) + _box(b"mdat", data)
-
-
-def _box(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body) + 8) + kind + body
+    trun = cmaf.boxed(b"trun", struct.pack(">IIi", _TRUN_FLAGS, len(samples), moof_size + 8) + entries)
+    return cmaf.boxed(b"moof", mfhd + cmaf.boxed(b"traf", tfhd + tfdt + trun)) + cmaf.boxed(b"mdat", data)

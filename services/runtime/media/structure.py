@@ -30,6 +30,8 @@ class Structure(msgspec.Struct, frozen=True, kw_only=True):
     """Empty, or what is missing, in words."""
     playlist: str = ""
     """Empty, or which kind of text that only names media this is."""
+    index: tuple[int, int] | None = None
+    """Where the body of an MP4's `moov` box lies, [start, end); None when it has none."""
 
 
 async def examine(read: Read, size: int) -> Structure:
@@ -42,37 +44,42 @@ async def examine(read: Read, size: int) -> Structure:
     if head[:4] in (b"RIFF", b"RIFX"):
         return Structure(container="riff", truncated=_riff(head, size))
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"):
-        return Structure(container="mp4", truncated=await _mp4(read, size))
+        truncated, index = await _mp4(read, size)
+        return Structure(container="mp4", truncated=truncated, index=index)
     return Structure()
 
 
-async def _mp4(read: Read, size: int) -> str:
-    """ISO/IEC 14496-12, 4.2: size (32), type; size 1: the size follows in 64 bits; size 0: up to the end of the file."""
-    offset, types = 0, set[str]()
+async def _mp4(read: Read, size: int) -> tuple[str, tuple[int, int] | None]:
+    """What is missing, and where the index lies.
+
+    ISO/IEC 14496-12, 4.2: size (32), type; size 1: the size follows in 64 bits; size 0: up to the end of the file.
+    """
+    offset, types, index = 0, set[str](), None
     for _ in range(_MOST_BOXES):
         if offset >= size:
             break
         header = await read(offset, min(offset + _HEADER, size))
         if len(header) < 8:
-            return ""
-        length, kind = int.from_bytes(header[:4], "big"), header[4:8].decode("latin-1")
+            return "", index
+        length, kind, head = int.from_bytes(header[:4], "big"), header[4:8].decode("latin-1"), 8
         if length == 0:
-            types.add(kind)
-            break
-        if length == 1:
-            length = int.from_bytes(header[8:16], "big")
-        if length < 8 or kind not in _TYPES:
+            length = size - offset
+        elif length == 1:
+            length, head = int.from_bytes(header[8:16], "big"), 16
+        if length < head or kind not in _TYPES:
             # Not a box: rubbish behind the last one, which readers pass over.
             break
         types.add(kind)
         if offset + length > size:
-            return f"its {kind.strip()!r} box is said to end at byte {offset + length}, the file at byte {size}"
+            return f"its {kind.strip()!r} box is said to end at byte {offset + length}, the file at byte {size}", index
+        if kind == "moov" and index is None:
+            index = (offset + head, offset + length)
         offset += length
     else:
-        return ""
+        return "", index
     if "mdat" in types and not types & {"moov", "moof"}:
-        return "its index (the 'moov' box, which recorders write last) is missing"
-    return ""
+        return "its index (the 'moov' box, which recorders write last) is missing", None
+    return "", index
 
 
 def _riff(head: bytes, size: int) -> str:

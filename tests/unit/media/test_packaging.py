@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from services.runtime.settings import Settings
 from services.runtime.storage.base import ObjectStore
 from services.runtime.storage.factory import open_storage
 from tests import clips
+from tests.unit.media.streams import stream_of
 
 
 @pytest.fixture
@@ -23,13 +23,6 @@ async def store(tmp_path: Path) -> AsyncIterator[ObjectStore]:
     storage = open_storage(Settings(storage_url=(tmp_path / "bucket").as_uri(), data_dir=str(tmp_path / "data")))
     yield storage.bucket()
     await storage.close()
-
-
-def stream_of(data: bytes) -> asyncio.StreamReader:
-    stream = asyncio.StreamReader()
-    stream.feed_data(data)
-    stream.feed_eof()
-    return stream
 
 
 @pytest.fixture(scope="module")

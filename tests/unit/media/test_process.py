@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 import pytest
@@ -48,7 +48,7 @@ async def test_output_and_the_tail_of_standard_error_are_kept() -> None:
 
 
 async def test_a_status_other_than_zero_raises_with_the_last_lines() -> None:
-    script = "import sys; [print('line', n, file=sys.stderr) for n in range(100_000)]; sys.exit(3)"
+    script = "import sys; sys.stderr.write(''.join(f'line {n}\\n' for n in range(100_000))); sys.exit(3)"
     with pytest.raises(ProcessFailed, match="ended with 3: line 99999") as failed:
         await output_of([sys.executable, "-c", script], timeout=60)
     assert len(failed.value.stderr.splitlines()) <= 60
@@ -134,6 +134,44 @@ async def test_further_outputs_are_streams_and_their_descriptors_do_not_leak() -
         assert [await stream.read() for stream in running.outputs] == [b"one", b"two"]
     await asyncio.sleep(0)
     assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+async def megabytes(count: int) -> AsyncGenerator[bytes]:
+    for _ in range(4 * count):
+        yield bytes(1 << 18)
+
+
+async def test_a_program_that_talks_is_fed_to_the_end(tmp_path: Path) -> None:
+    """Nobody reads what it says: neither of the two may wait for the other."""
+    took = tmp_path / "took"
+    # It answers each byte with one: more than its pipe and our buffer (2 MiB) hold.
+    script = f"import shutil, sys; shutil.copyfileobj(sys.stdin.buffer, sys.stdout.buffer); open({str(took)!r}, 'w').write('all')"
+    async with spawn([sys.executable, "-c", script], stdin=True, timeout=60) as running:
+        await running.feed(megabytes(4))
+    assert took.read_text() == "all"
+
+
+async def test_a_program_that_goes_away_while_it_is_fed_is_told_by_its_status() -> None:
+    with pytest.raises(ProcessFailed, match="ended with 3"):
+        async with spawn([sys.executable, "-c", "import sys; sys.exit(3)"], stdin=True, timeout=60) as running:
+            await running.feed(megabytes(4))
+
+
+async def test_what_the_pieces_raise_comes_out() -> None:
+    async def pieces() -> AsyncGenerator[bytes]:
+        yield b"x"
+        raise Enough
+
+    pids: list[int] = []
+
+    async def work() -> None:
+        async with spawn(SLEEP, stdin=True, timeout=60) as running:
+            pids.append(running.pid)
+            await running.feed(pieces())
+
+    with pytest.raises(Enough):
+        await work()
+    assert not alive(pids[0])
 
 
 async def test_a_program_that_cannot_be_started_is_an_os_error() -> None:

@@ -42,6 +42,22 @@ async def test_a_whole_file_is_not_called_truncated(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "index"),
+    [
+        (FTYP + box(b"moov", 16, b"12345678") + box(b"mdat", 12, b"abcd"), b"12345678"),
+        (FTYP + box(b"mdat", 12, b"abcd") + box(b"moov", 0, b"to the end"), b"to the end"),
+        (FTYP + b"\0\0\0\1moov" + (20).to_bytes(8, "big") + b"wide" + box(b"moov", 10, b"2."), b"wide"),
+        (FTYP + box(b"moof", 8) + box(b"mdat", 12, b"moov"), None),
+        (FTYP + box(b"moov", 1000, b"cut off"), None),
+        (b"\x1a\x45\xdf\xa3\x84abcd" + b"\x18\x53\x80\x67" + b"\x94" + b"x" * 20, None),
+    ],
+)
+async def test_where_the_index_lies(data: bytes, index: bytes | None) -> None:
+    found = (await examine(data)).index
+    assert (data[slice(*found)] if found else None) == index
+
+
+@pytest.mark.parametrize(
     ("data", "reason"),
     [
         (FTYP + box(b"moov", 8) + box(b"mdat", 1000, b"abcd"), "'mdat' box is said to end at byte 1024, the file at byte 36"),

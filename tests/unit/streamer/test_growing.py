@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -270,6 +270,14 @@ def test_of_several_instances_none_makes_a_playlist_shorter_or_touches_the_final
 
 
 # ── Following ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _often() -> Iterator[None]:
+    """Still twice as long as changes are gathered for; closing waits for it, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(growing, "INTERVAL_SECONDS", 2 * growing.COALESCE_SECONDS)
+        yield
 
 
 class Buckets:

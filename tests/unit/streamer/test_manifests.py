@@ -11,34 +11,15 @@ import pytest
 from services.runtime.jobs.failures import Permanent
 from services.runtime.media.presentation import Presentation, encode
 from services.runtime.storage import folders as storage_folders
-from services.runtime.storage.base import NotFound, ObjectInfo
-from services.runtime.storage.local import LocalStore
+from services.runtime.storage.base import NotFound
 from services.streamer import manifests
-
-
-class CountingStore(LocalStore):
-    """How many objects were listed."""
-
-    listed = 0
-
-    async def list(self, prefix: str = "", *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
-        async for item in super().list(prefix, start_after=start_after):
-            self.listed += 1
-            yield item
+from tests.unit.stores import CountingStore, counting_store, put
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[CountingStore]:
-    folder = tmp_path / "bucket"
-    folder.mkdir()
-    made = CountingStore(folder, bucket="bucket", signing_key=b"k" * 32)
-    yield made
-    await made.close()
-
-
-async def put(store: CountingStore, *keys: str) -> None:
-    for key in keys:
-        await store.put(key, b"x")
+    async with counting_store(tmp_path / "bucket") as made:
+        yield made
 
 
 async def folders(store: CountingStore, prefix: str) -> list[str]:
@@ -47,8 +28,8 @@ async def folders(store: CountingStore, prefix: str) -> list[str]:
 
 async def test_folders_are_found_without_what_is_in_them(store: CountingStore) -> None:
     for folder in ("r0", "r1", "r1-x", "r10"):
-        await put(store, *(f"assets/a/{folder}/video/{n:05d}.m4s" for n in range(20)))
-    await put(store, "assets/a/poster.jpg", "assets/b/r1/x")
+        put(store, *(f"assets/a/{folder}/video/{n:05d}.m4s" for n in range(20)))
+    put(store, "assets/a/poster.jpg", "assets/b/r1/x")
     assert sorted(await folders(store, "assets/a/")) == ["r0", "r1", "r1-x", "r10"]
     assert store.listed < 12
     assert await folders(store, "") == ["assets"]
@@ -60,13 +41,13 @@ async def test_the_newest_manifest_comes_first(store: CountingStore, tmp_path: P
         made = Presentation(asset_id="a", recipe=recipe, folder=f"assets/a/{recipe}", renditions=())
         await store.put(f"assets/a/{recipe}/manifest.json", encode(made))
         os.utime(tmp_path / f"bucket/assets/a/{recipe}/manifest.json", (10**9 - age, 10**9 - age))
-    await put(store, "assets/a/half/video-720/init.mp4", "assets/a/source/film.mp4")
+    put(store, "assets/a/half/video-720/init.mp4", "assets/a/source/film.mp4")
     assert [p.recipe for p in await manifests.of_asset(store, "a")] == ["new", "old", "oldest"]
     assert await manifests.of_asset(store, "b") == []
 
 
 async def test_what_is_no_manifest_is_told(store: CountingStore) -> None:
-    await put(store, "assets/a/r/manifest.json")
+    put(store, "assets/a/r/manifest.json")
     with pytest.raises(Permanent, match=r"assets/a/r/manifest\.json"):
         await manifests.read(store, "assets/a/r")
     with pytest.raises(NotFound):
@@ -74,7 +55,7 @@ async def test_what_is_no_manifest_is_told(store: CountingStore) -> None:
 
 
 async def test_the_source_of_an_asset(store: CountingStore) -> None:
-    await put(store, "assets/a/source/film.mp4")
+    put(store, "assets/a/source/film.mp4")
     assert await manifests.source_of(store, "a") == "assets/a/source/film.mp4"
     assert await manifests.source_of(store, "b") == ""
     assert await manifests.is_empty(store, "assets/b/")

@@ -13,6 +13,11 @@ from services.runtime.settings import Settings, SettingsError
 from services.runtime.telemetry import health, metrics
 
 
+@pytest.fixture(autouse=True)
+def _closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_CLOSE_SECONDS", 0.01)
+
+
 def get(url: str, **headers: str) -> tuple[int, str, str]:
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as answer:
