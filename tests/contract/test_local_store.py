@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from services.runtime.storage.base import NotFound, PreconditionFailed, Refused
+from services.runtime.storage import local_files
+from services.runtime.storage.base import NotFound, PreconditionFailed, Refused, StorageError
 from services.runtime.storage.factory import open_storage
 from services.runtime.storage.local import LocalStore
 from tests.contract.client import stranger
-from tests.contract.object_store import Fetch, ObjectStoreContract
+from tests.contract.object_store import Fetch, ObjectStoreContract, collect
 from tests.servers.media import media_server
 from tests.servers.s3 import S3Server
 
+MIB = 1024**2
+GIB = 1024**3
 SECRET = b"a secret of the tests, 32 bytes."
 
 
@@ -108,6 +111,89 @@ class TestLocalStore(ObjectStoreContract):
         part = await store.upload_part(upload, 1, b"x")
         await store.complete_upload(upload, [part])
         assert [list((store.root / ".reelworks" / name).iterdir()) for name in ("tmp", "uploads")] == [[], []]
+
+    async def test_holes_are_not_filled_by_copies(self, store: LocalStore, other: LocalStore) -> None:
+        size, edge = 5 * GIB, 3 * GIB + 12345
+        with (store.root / "sparse").open("wb") as file:
+            for at, data in ((0, b"first"), (edge, b"middle"), (size - 4, b"last")):
+                file.seek(at)
+                file.write(data)
+        if (store.root / "sparse").stat().st_blocks * 512 > MIB:
+            pytest.skip("this file system has no holes")
+        source = await store.head("sparse")
+        upload = await other.begin_upload("composed.zip")
+        spans = [(0, edge + 3), (edge + 3, 4 * GIB), (4 * GIB, size)]
+        parts = [
+            await other.copy_part(upload, number, store, "sparse", start=start, end=end, if_match=source.etag)
+            for number, (start, end) in enumerate(spans, 1)
+        ]
+        parts.append(await other.upload_part(upload, 9, b"directory"))
+        info = await other.complete_upload(upload, parts)
+        assert info.size == size + 9
+        assert (other.root / "composed.zip").stat().st_blocks * 512 < MIB
+        for start, expected in ((0, b"first\0"), (edge - 1, b"\0middle\0"), (size - 5, b"\0lastdirectory")):
+            assert await collect(other.get("composed.zip", start=start, end=start + len(expected))) == expected
+        copied = await other.copy(store, "sparse", "copied")
+        assert (copied.size, (other.root / "copied").stat().st_blocks * 512 < MIB) == (size, True)
+        assert await collect(other.get("copied", start=edge, end=edge + 6)) == b"middle"
+
+    @pytest.mark.parametrize("layout", ["", "d", "h", "dh", "hd", "dhd", "hdh", "ddhhd"])
+    async def test_data_and_holes_are_copied_as_they_are(self, store: LocalStore, layout: str) -> None:
+        blocks = [os.urandom(64 * 1024) if kind == "d" else bytes(64 * 1024) for kind in layout]
+        with (store.root / "a").open("wb") as file:
+            for kind, block in zip(layout, blocks, strict=True):
+                file.write(block) if kind == "d" else file.seek(len(block), os.SEEK_CUR)
+            file.truncate()
+        data = b"".join(blocks)
+        await store.copy(store, "a", "b")
+        assert await store.read("b") == data
+        for start, end in ((1, len(data)), (len(data) // 3, len(data) - 1)):
+            if start < end:
+                upload = await store.begin_upload("c")
+                parts = [await store.copy_part(upload, 1, store, "a", start=start, end=end)]
+                await store.complete_upload(upload, parts)
+                assert await store.read("c") == data[start:end]
+
+    async def test_copies_where_the_kernel_does_not_help(self, store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("copy_file_range", "SEEK_DATA", "SEEK_HOLE"):
+            monkeypatch.delattr(os, name, raising=False)
+        data = os.urandom(3 * MIB + 5)
+        await store.put("a", data)
+        await store.copy(store, "a", "b")
+        assert await store.read("b") == data
+
+    @pytest.mark.parametrize("change", ["longer", "shorter", "same"])
+    async def test_a_file_that_is_changed_while_it_is_copied_is_noticed(
+        self, store: LocalStore, monkeypatch: pytest.MonkeyPatch, change: str
+    ) -> None:
+        path = store.root / "a"
+        await store.put("a", os.urandom(2 * MIB))
+        original = local_files._move
+
+        def move(*args: int) -> int:
+            monkeypatch.setattr(local_files, "_move", original)
+            with path.open("r+b") as file:
+                match change:
+                    case "longer":
+                        file.seek(0, os.SEEK_END)
+                        file.write(b"x")
+                    case "shorter":
+                        file.truncate(MIB)
+                    case _:
+                        file.write(b"other")
+            return original(*args)
+
+        upload = await store.begin_upload("b")
+        for copied in (
+            lambda: store.copy_part(upload, 1, store, "a", start=0, end=2 * MIB),
+            lambda: store.copy(store, "a", "c"),
+        ):
+            await store.put("a", os.urandom(2 * MIB))
+            monkeypatch.setattr(local_files, "_move", move)
+            with pytest.raises(StorageError, match="changed while it was copied"):
+                await copied()
+        assert list(await store.list_parts(upload)) == []
+        assert [info.key async for info in store.list()] == ["a"]
 
     async def test_files_of_other_programs_are_objects(self, store: LocalStore) -> None:
         (store.root / "Family").mkdir()

@@ -14,7 +14,7 @@ import pytest
 from services.runtime.settings import Settings
 from services.runtime.storage.base import MIN_PART_BYTES, NotFound, ObjectStore, PreconditionFailed, Refused, Storage, StorageError
 from services.runtime.storage.factory import open_storage
-from tests.servers.faulty import UNAVAILABLE, Fault, FaultyProxy, faulty
+from tests.servers.faulty import LOST, UNAVAILABLE, Fault, FaultyProxy, error, faulty
 from tests.servers.s3 import S3Server
 
 pytestmark = pytest.mark.s3
@@ -135,6 +135,24 @@ async def test_a_lost_answer_to_a_completion_is_found_out(shaky: ObjectStore, di
     assert info == await direct.head("completed")
     with pytest.raises(NotFound):
         await shaky.list_parts(upload)
+
+
+@pytest.mark.parametrize("told", [Fault(), Fault(reply=error(412, "PreconditionFailed"))])
+async def test_a_lost_answer_to_a_completion_if_none_match_does_not_hide_that_we_won(
+    shaky: ObjectStore, direct: ObjectStore, line: FaultyProxy, told: Fault
+) -> None:
+    await direct.delete("won by parts")
+    upload = await direct.begin_upload("won by parts")
+    parts = [await direct.upload_part(upload, 1, b"mine")]
+    line.faults = [LOST, told]
+    info = await shaky.complete_upload(upload, parts, if_none_match=True)
+    assert info == await direct.head("won by parts")
+    upload = await direct.begin_upload("won by parts")
+    line.faults = [UNAVAILABLE]
+    with pytest.raises(PreconditionFailed):
+        await shaky.complete_upload(upload, [await direct.upload_part(upload, 1, b"another")], if_none_match=True)
+    await direct.abort_upload(upload)
+    assert await direct.read("won by parts") == b"mine"
 
 
 async def test_a_store_that_does_not_answer_is_an_error_worth_another_attempt(settings: Settings, line: FaultyProxy) -> None:

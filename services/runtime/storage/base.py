@@ -42,6 +42,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     etag: str
     size: int
+    crc32: int | None = None
+    """CRC-32 of its bytes, in uploads that keep them (`MultipartUpload.checksums`); else None."""
 
 
 class MultipartUpload(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +53,8 @@ class MultipartUpload(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     upload_id: str
     initiated_ms: int = 0
+    checksums: bool = False
+    """Whether the store keeps a CRC-32 of each part, and tells it. Then the parts that are completed must be numbered 1, 2, 3 …"""
 
 
 class SignedRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +89,14 @@ class ObjectStore(Protocol):
 
     async def head(self, key: str) -> ObjectInfo:
         """Size, ETag, date and type. Raises NotFound."""
+        ...
+
+    async def checksum(self, key: str, *, etag: str) -> int | None:
+        """The CRC-32 of the whole object of that ETag where the store knows it, else None. Never costs a read of the object.
+
+        Raises PreconditionFailed when the object has another ETag, NotFound when it is gone; but a store that is known to
+        keep none is not asked again.
+        """
         ...
 
     def get(self, key: str, *, start: int = 0, end: int | None = None, if_match: str = "") -> AsyncIterator[bytes]:
@@ -135,8 +147,9 @@ class ObjectStore(Protocol):
         """Copy an object of the same kind of store without moving its bytes through here."""
         ...
 
-    async def begin_upload(self, key: str, *, content_type: str = "") -> MultipartUpload:
-        """Begin a multipart upload."""
+    async def begin_upload(self, key: str, *, content_type: str = "", checksums: bool = False) -> MultipartUpload:
+        """Begin a multipart upload. With `checksums` it keeps a CRC-32 of each part, for `Part.crc32`, where the store can do that:
+        the upload's `checksums` says so. The first time, an object of 5 MiB is stored and removed again to find out."""
         ...
 
     async def upload_part(self, upload: MultipartUpload, number: int, data: bytes) -> Part:
@@ -154,12 +167,14 @@ class ObjectStore(Protocol):
         end: int,
         if_match: str = "",
     ) -> Part:
-        """Store the bytes [start, end) of an object as a part, inside the store."""
+        """Store the bytes [start, end) of an object as a part, inside the store. Amazon S3 does so only for objects of more than
+        5 MiB and ranges of up to 5 GiB. Raises PreconditionFailed when the object has another ETag."""
         ...
 
     async def complete_upload(self, upload: MultipartUpload, parts: Sequence[Part], *, if_none_match: bool = False) -> ObjectInfo:
-        """Make the object appear, whole. Raises PreconditionFailed when a part's ETag is another, Refused when the parts are not in
-        ascending order or one that is not the last is shorter than MIN_PART_BYTES."""
+        """Make the object appear, whole. Numbers may have gaps, but for an upload with `checksums`. Raises PreconditionFailed when a
+        part's ETag is another, or with `if_none_match` when there is an object; Refused when the parts are not in ascending order
+        or one that is not the last is shorter than MIN_PART_BYTES; NotFound when the upload is over."""
         ...
 
     async def abort_upload(self, upload: MultipartUpload) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from services.runtime.storage.base import ObjectInfo, ObjectStore
 
-RESERVED = ("assets", "jobs", "archives")
+RESERVED = ("assets", "jobs", "archives", "checksums")
 """Folders at the top of a bucket in which Reelworks keeps its own objects."""
 
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from services.runtime.storage.base import MultipartUpload, ObjectInfo, ObjectStore, Part, Refused, SignedRequest, StorageError
+from services.runtime.storage.base import (
+    MultipartUpload,
+    ObjectInfo,
+    ObjectStore,
+    Part,
+    PreconditionFailed,
+    Refused,
+    SignedRequest,
+    StorageError,
+)
 from services.runtime.storage.keys import content_type_of
-from services.runtime.storage.local_files import Draft, Folder
+from services.runtime.storage.local_files import Draft, Folder, etag_of
 from services.runtime.storage.local_listing import objects
 from services.runtime.storage.local_uploads import Uploads
 from services.runtime.storage.parts import check_number, check_size
@@ -41,6 +51,12 @@ class LocalStore:
 
     async def head(self, key: str) -> ObjectInfo:
         return await in_thread(None, self._head, key)
+
+    async def checksum(self, key: str, *, etag: str) -> int | None:
+        """None: a folder keeps no checksums."""
+        fd, _ = await self._opened(self._folder, key, etag)
+        os.close(fd)
+        return None
 
     async def get(self, key: str, *, start: int = 0, end: int | None = None, if_match: str = "") -> AsyncIterator[bytes]:
         fd, info = await self._opened(self._folder, key, if_match)
@@ -107,6 +123,7 @@ class LocalStore:
             draft = await acquired(None, self._folder.draft, Draft.close)
             try:
                 await _copy(draft, fd, 0, info.size)
+                _check_unchanged(fd, info)
                 self._keep_type(draft, key, info.content_type)
                 return await in_thread(None, self._folder.publish, draft, key)
             finally:
@@ -114,7 +131,7 @@ class LocalStore:
         finally:
             os.close(fd)
 
-    async def begin_upload(self, key: str, *, content_type: str = "") -> MultipartUpload:
+    async def begin_upload(self, key: str, *, content_type: str = "", checksums: bool = False) -> MultipartUpload:
         return await in_thread(None, self._uploads.begin, key, content_type)
 
     async def upload_part(self, upload: MultipartUpload, number: int, data: bytes) -> Part:
@@ -145,6 +162,7 @@ class LocalStore:
             draft = await acquired(None, self._folder.draft, Draft.close)
             try:
                 await _copy(draft, fd, start, end - start)
+                _check_unchanged(fd, info)
                 return await in_thread(None, self._uploads.store, upload, number, draft)
             finally:
                 draft.close()
@@ -157,8 +175,11 @@ class LocalStore:
         draft = await acquired(None, self._folder.draft, Draft.close)
         try:
             for part in chosen:
-                with self._uploads.opened(upload, part) as fd:
+                fd = await acquired(None, partial(self._uploads.open, upload, part), os.close)
+                try:
                     await _copy(draft, fd, 0, part.size)
+                finally:
+                    os.close(fd)
             self._keep_type(draft, upload.key, content_type)
             info = await in_thread(None, self._folder.publish, draft, upload.key, if_none_match=if_none_match)
         finally:
@@ -244,6 +265,12 @@ class LocalStore:
         if isinstance(source, LocalStore):
             return source._folder
         raise Refused(f"bucket {source.bucket!r} is not a folder; its objects cannot be copied into the folder of bucket {self.bucket!r}")
+
+
+def _check_unchanged(fd: int, info: ObjectInfo) -> None:
+    """Other programs may write into a file while it is copied. Raises PreconditionFailed."""
+    if (etag := etag_of(os.fstat(fd))) != info.etag:
+        raise PreconditionFailed(f"{info.key!r} in bucket {info.bucket!r} has changed while it was copied: its ETag is {etag}")
 
 
 async def _fill(draft: Draft, stream: AsyncIterable[bytes], size: int | None) -> None:

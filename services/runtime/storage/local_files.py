@@ -228,13 +228,28 @@ class Draft:
                 view = view[written:]
 
     def copy(self, source: int, start: int, count: int) -> None:
-        """Append `count` bytes of an open file, inside the kernel where it can."""
+        """Append `count` bytes of an open file, inside the kernel where it can. Holes stay holes where the file system has them.
+
+        On XFS and Btrfs the kernel shares the blocks instead of copying them, where both positions are whole blocks.
+        """
         with self._owner.translated("a temporary file", writing=True):
-            while count:
-                moved = _move(source, start, self.fd, self.size, count)
-                if not moved:
-                    raise StorageError(f"a source file in {self._owner.root} ended {count} bytes early: it was changed while it was copied")
-                self.size, start, count = self.size + moved, start + moved, count - moved
+            if os.fstat(source).st_size < start + count:
+                raise self._ended()
+            end = start + count
+            while start < end:
+                begins, ends = _data(source, start, end)
+                if begins > start:
+                    self.size += begins - start
+                    os.ftruncate(self.fd, self.size)
+                start = begins
+                while start < ends:
+                    moved = _move(source, start, self.fd, self.size, ends - start)
+                    if not moved:
+                        raise self._ended()
+                    self.size, start = self.size + moved, start + moved
+
+    def _ended(self) -> StorageError:
+        return StorageError(f"a source file in {self._owner.root} ended early: it was changed while it was copied")
 
     def set_type(self, content_type: str) -> None:
         """Keep a media type that the key does not tell. On a file system without attributes the key decides."""
@@ -289,6 +304,21 @@ def _stored_type(fd: int) -> str:
         return os.getxattr(fd, TYPE_ATTRIBUTE).decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+def _data(source: int, start: int, end: int) -> tuple[int, int]:
+    """The first data in [start, end) of a file, as a range; what lies before it is a hole. The whole where holes are not told."""
+    if not hasattr(os, "SEEK_DATA"):
+        return start, end
+    try:
+        begins = os.lseek(source, start, os.SEEK_DATA)
+        return (begins, min(end, os.lseek(source, begins, os.SEEK_HOLE))) if begins < end else (end, end)
+    except OSError as wrong:
+        if wrong.errno == errno.ENXIO:  # a hole up to the end of the file
+            return end, end
+        if wrong.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY):
+            raise
+    return start, end
 
 
 def _move(source: int, start: int, target: int, position: int, count: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -16,6 +17,7 @@ from services.runtime.storage.local_files import HIDDEN, Draft, Folder, etag_of
 from services.runtime.storage.parts import check_number, check_order
 
 _ABOUT = "upload.json"
+_COMPARED_BYTES = 1 << 20
 _ID = re.compile(r"[0-9a-f]{32}")
 _PART = re.compile(r"[0-9]{5}")
 
@@ -56,12 +58,28 @@ class Uploads:
             return _about(home).content_type
 
     def store(self, upload: MultipartUpload, number: int, draft: Draft) -> Part:
-        """Make a finished draft a part."""
+        """Make a finished draft a part.
+
+        One of the same bytes that is there stays, with its ETag, as with the stores whose ETags are sums of the content: so two
+        processes that do the same work do not disturb each other.
+        """
         check_number(number)
         draft.finish()
+        name = f"{number:05}"
         with self._home(upload) as home:
-            os.replace(draft.name, f"{number:05}", src_dir_fd=draft.folder, dst_dir_fd=home)
-            return Part(number=number, etag=etag_of(os.fstat(draft.fd)), size=draft.size)
+            status = os.fstat(draft.fd)
+            try:
+                os.link(draft.name, name, src_dir_fd=draft.folder, dst_dir_fd=home)
+            except FileExistsError:
+                if there := _same(home, name, draft.fd):
+                    status = there
+                else:
+                    os.replace(draft.name, name, src_dir_fd=draft.folder, dst_dir_fd=home)
+            except OSError as wrong:
+                if wrong.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+                    raise
+                os.replace(draft.name, name, src_dir_fd=draft.folder, dst_dir_fd=home)  # a file system without hard links
+            return Part(number=number, etag=etag_of(status), size=draft.size)
 
     def parts(self, upload: MultipartUpload) -> list[Part]:
         with self._home(upload) as home:
@@ -89,17 +107,14 @@ class Uploads:
                 )
         return chosen
 
-    @contextmanager
-    def opened(self, upload: MultipartUpload, part: Part) -> Generator[int]:
-        """A part for reading. Raises PreconditionFailed when it was replaced."""
+    def open(self, upload: MultipartUpload, part: Part) -> int:
+        """A descriptor of a part for reading. Raises PreconditionFailed when it was replaced."""
         with self._home(upload) as home:
             fd = os.open(f"{part.number:05}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=home)
-        try:
-            if etag_of(os.fstat(fd)) != part.etag:
-                raise PreconditionFailed(f"part {part.number} of the upload of {upload.key!r} was replaced while it was completed")
-            yield fd
-        finally:
+        if etag_of(os.fstat(fd)) != part.etag:
             os.close(fd)
+            raise PreconditionFailed(f"part {part.number} of the upload of {upload.key!r} was replaced while it was completed")
+        return fd
 
     def forget(self, upload: MultipartUpload) -> None:
         """Remove it with its parts."""
@@ -168,6 +183,22 @@ class Uploads:
             finally:
                 os.close(fd)
             os.rmdir(grave, dir_fd=above)
+
+
+def _same(home: int, name: str, other: int) -> os.stat_result | None:
+    """The status of a part that has the bytes of an open file; None when it has others."""
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=home)
+    try:
+        status, at = os.fstat(fd), 0
+        if status.st_size != os.fstat(other).st_size:
+            return None
+        while piece := os.pread(fd, _COMPARED_BYTES, at):
+            if piece != os.pread(other, len(piece), at):
+                return None
+            at += len(piece)
+        return status
+    finally:
+        os.close(fd)
 
 
 def _about(home: int) -> _About:

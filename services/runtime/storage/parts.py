@@ -19,12 +19,20 @@ def check_number(number: int) -> None:
         raise Refused(f"a part's number is 1 to {MAX_PARTS}, not {number}")
 
 
-def check_order(key: str, parts: Sequence[Part]) -> None:
-    """Raises Refused when these parts cannot make an object, whatever their content."""
+def check_order(key: str, parts: Sequence[Part], *, gapless: bool = False) -> None:
+    """Raises Refused when these parts cannot make an object, whatever their content.
+
+    `gapless`: where parts have checksums their numbers begin at 1 and have no gaps (Amazon S3 API reference, CompletedPart).
+    """
     if not parts:
         raise Refused(f"the upload of {key!r} cannot be completed without parts")
     if any(later.number <= earlier.number for earlier, later in pairwise(parts)):
         raise Refused(f"the parts of {key!r} are not in ascending order of their numbers")
+    if gapless and parts[-1].number != len(parts):
+        raise Refused(
+            f"the parts of {key!r} are numbered up to {parts[-1].number} and are {len(parts)}: in an upload with checksums they are "
+            "numbered from 1 on, without gaps"
+        )
 
 
 def check_size(key: str, announced: int | None, arrived: int) -> None:

@@ -13,13 +13,15 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from services.runtime.settings import Settings
-from services.runtime.storage.base import NotFound, Refused, StorageError
+from services.runtime.storage.base import Refused, StorageError
 from services.runtime.storage.roles import Role
 from services.runtime.storage.s3_errors import REPEATED, translate
 from services.runtime.storage.threads import in_thread
 
 # Control calls are short; more threads than this would only wait for the same store.
 _THREADS = 16
+# What a request that succeeded is told when it is repeated because its answer was lost.
+_AFTER_SUCCESS = ("NoSuchUpload", "PreconditionFailed")
 _BACKBLAZE = "before-sign.s3.DeleteObjects"
 
 
@@ -89,7 +91,7 @@ class S3Control:
                 role=role,
                 upload=upload,
             )
-            if isinstance(made, NotFound) and code == "NoSuchUpload" and meta.get("RetryAttempts", 0):
+            if code in _AFTER_SUCCESS and meta.get("RetryAttempts", 0):
                 made.add_note(REPEATED)
             raise made from wrong
         except NoCredentialsError:

@@ -109,6 +109,35 @@ class S3Bytes:
                 raise wrong
             await pause(failures)
 
+    async def document(
+        self, url: str, headers: Mapping[str, str], *, limit: int, bucket: str, key: str, role: str, operation: str
+    ) -> bytes:
+        """GET an answer of at most `limit` bytes. Raises Refused for a longer one, of which no more is read."""
+        wrong: StorageError | None = None
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                await pause(attempt)
+            try:
+                async with self._opened().get(URL(url, encoded=True), headers={**headers, "Accept-Encoding": "identity"}) as answer:
+                    body = bytearray()
+                    async for chunk in answer.content.iter_any():
+                        body += chunk
+                        if len(body) > limit:
+                            answer.close()
+                            raise Refused(f"{key!r} in bucket {bucket!r}: {operation} is answered with more than {limit} bytes")
+                    if answer.status == 200:
+                        return bytes(body)
+            except (aiohttp.ClientError, TimeoutError, OSError) as broken:
+                wrong = StorageError(f"{key!r} in bucket {bucket!r}: {operation} failed: {describe(broken)}")
+                wrong.__cause__ = broken
+                continue
+            code, message = from_body(bytes(body))
+            wrong = translate(answer.status, code, message, operation=operation, bucket=bucket, key=key, role=role)
+            if not retriable(answer.status, code):
+                raise wrong
+        assert wrong is not None
+        raise wrong
+
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
             self._session = aiohttp.ClientSession(

@@ -8,6 +8,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import aclosing
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
+
+from isal import isal_zlib
 
 from services.runtime.settings import Settings
 from services.runtime.storage.base import (
@@ -28,9 +31,11 @@ from services.runtime.storage.ranges import check_range, clip
 from services.runtime.storage.roles import Role
 from services.runtime.storage.s3 import S3Control
 from services.runtime.storage.s3_bytes import BeyondEnd, S3Bytes
+from services.runtime.storage.s3_checksums import Checksums, CopiedChecksums, decode, encode
 from services.runtime.storage.s3_errors import REPEATED, InvalidCredentials, NoBucket
 from services.runtime.storage.s3_large import copy_in_parts, put_stream
 from services.runtime.storage.signed_urls import UrlCache
+from services.runtime.storage.threads import in_thread
 
 # Of the URLs for our own bytes: longer than all attempts together.
 _OWN_SECONDS = 900
@@ -47,6 +52,7 @@ class S3Connection:
         self.control = S3Control(settings, role)
         self.bytes = S3Bytes()
         self.role: Role = role
+        self.copied_checksums = CopiedChecksums(self.control, urlsplit(settings.storage_url).netloc)
 
     async def close(self) -> None:
         await self.bytes.close()
@@ -60,6 +66,7 @@ class S3Store:
         self.bucket = bucket
         self._connection = connection
         self._control = connection.control
+        self._checksums = Checksums(bucket, connection.control, connection.bytes, connection.copied_checksums)
         self._urls = UrlCache()
 
     async def check(self) -> None:
@@ -80,6 +87,9 @@ class S3Store:
 
     async def head(self, key: str) -> ObjectInfo:
         return self._info(key, await self._call("head_object", key))
+
+    async def checksum(self, key: str, *, etag: str) -> int | None:
+        return await self._checksums.of(check_key(key), etag)
 
     async def get(self, key: str, *, start: int = 0, end: int | None = None, if_match: str = "") -> AsyncIterator[bytes]:
         check_key(key)
@@ -228,17 +238,25 @@ class S3Store:
         )
         return await self.head(key)
 
-    async def begin_upload(self, key: str, *, content_type: str = "") -> MultipartUpload:
-        answer = await self._call("create_multipart_upload", key, ContentType=content_type or content_type_of(key))
-        return MultipartUpload(bucket=self.bucket, key=key, upload_id=answer["UploadId"], initiated_ms=time.time_ns() // 1_000_000)
+    async def begin_upload(self, key: str, *, content_type: str = "", checksums: bool = False) -> MultipartUpload:
+        check_key(key)
+        checksums = checksums and await self._connection.copied_checksums.are_true(self.bucket)
+        more = {"ChecksumAlgorithm": "CRC32"} if checksums else {}
+        answer = await self._call("create_multipart_upload", key, ContentType=content_type or content_type_of(key), **more)
+        now = time.time_ns() // 1_000_000
+        return MultipartUpload(bucket=self.bucket, key=key, upload_id=answer["UploadId"], initiated_ms=now, checksums=checksums)
 
     async def upload_part(self, upload: MultipartUpload, number: int, data: bytes) -> Part:
         check_number(number)
         parameters = {"Bucket": self.bucket, "Key": check_key(upload.key), "UploadId": upload.upload_id, "PartNumber": number}
-        url, md5, _ = await self._control.presigned_body("upload_part", parameters, data, _OWN_SECONDS)
+        headers: dict[str, str] = {}
+        crc32 = await in_thread(None, isal_zlib.crc32, data) if upload.checksums else None
+        if crc32 is not None:
+            parameters["ChecksumCRC32"] = headers["x-amz-checksum-crc32"] = encode(crc32)
+        url, headers["Content-MD5"], _ = await self._control.presigned_body("upload_part", parameters, data, _OWN_SECONDS)
         answer = await self._connection.bytes.send(
             url,
-            {"Content-MD5": md5},
+            headers,
             data,
             bucket=self.bucket,
             key=upload.key,
@@ -246,7 +264,7 @@ class S3Store:
             operation="upload_part",
             upload=upload.upload_id,
         )
-        return Part(number=number, etag=answer.get("ETag", "").strip('"'), size=len(data))
+        return Part(number=number, etag=answer.get("ETag", "").strip('"'), size=len(data), crc32=crc32)
 
     async def copy_part(
         self,
@@ -273,19 +291,20 @@ class S3Store:
             CopySourceRange=f"bytes={start}-{end - 1}",
             **more,
         )
-        return Part(number=number, etag=answer["CopyPartResult"]["ETag"].strip('"'), size=end - start)
+        result = answer["CopyPartResult"]
+        return Part(number=number, etag=result["ETag"].strip('"'), size=end - start, crc32=_crc32(upload, result))
 
     async def complete_upload(self, upload: MultipartUpload, parts: Sequence[Part], *, if_none_match: bool = False) -> ObjectInfo:
         return await self.complete(upload, parts, {"IfNoneMatch": "*"} if if_none_match else {})
 
     async def complete(self, upload: MultipartUpload, parts: Sequence[Part], conditions: dict[str, str]) -> ObjectInfo:
-        check_order(upload.key, parts)
-        named = [{"PartNumber": part.number, "ETag": f'"{part.etag}"'} for part in parts]
+        check_order(upload.key, parts, gapless=upload.checksums)
+        named = await self._named(upload, parts)
         try:
             await self._call(
                 "complete_multipart_upload", upload.key, upload=upload.upload_id, MultipartUpload={"Parts": named}, **conditions
             )
-        except NotFound as wrong:
+        except (NotFound, PreconditionFailed) as wrong:
             # An earlier attempt may have succeeded and its answer been lost; then the object is the one of these parts.
             if REPEATED not in getattr(wrong, "__notes__", ()):
                 raise
@@ -294,6 +313,17 @@ class S3Store:
                 raise
             return there
         return await self.head(upload.key)
+
+    async def _named(self, upload: MultipartUpload, parts: Sequence[Part]) -> list[dict[str, Any]]:
+        """Parts as CompleteMultipartUpload names them. A checksum that the caller did not keep is asked for."""
+        sums = {part.number: part.crc32 for part in parts}
+        if upload.checksums and None in sums.values():
+            sums |= {part.number: part.crc32 for part in await self.list_parts(upload)}
+        return [
+            {"PartNumber": part.number, "ETag": f'"{part.etag}"'}
+            | ({} if (crc32 := sums[part.number]) is None else {"ChecksumCRC32": encode(crc32)})
+            for part in parts
+        ]
 
     async def abort_upload(self, upload: MultipartUpload) -> None:
         try:
@@ -308,7 +338,10 @@ class S3Store:
         more: dict[str, Any] = {}
         while True:
             page = await self._call("list_parts", upload.key, upload=upload.upload_id, **more)
-            found += [Part(number=p["PartNumber"], etag=p["ETag"].strip('"'), size=p["Size"]) for p in page.get("Parts", [])]
+            found += [
+                Part(number=p["PartNumber"], etag=p["ETag"].strip('"'), size=p["Size"], crc32=_crc32(upload, p))
+                for p in page.get("Parts", [])
+            ]
             if not page.get("IsTruncated"):
                 return found
             more = {"PartNumberMarker": page["NextPartNumberMarker"]}
@@ -320,7 +353,15 @@ class S3Store:
             page = await self._control.call("list_multipart_uploads", bucket=self.bucket, Prefix=prefix, **more)
             for entry in page.get("Uploads", []):
                 initiated = int(entry["Initiated"].timestamp() * 1000)
-                found.append(MultipartUpload(bucket=self.bucket, key=entry["Key"], upload_id=entry["UploadId"], initiated_ms=initiated))
+                found.append(
+                    MultipartUpload(
+                        bucket=self.bucket,
+                        key=entry["Key"],
+                        upload_id=entry["UploadId"],
+                        initiated_ms=initiated,
+                        checksums=entry.get("ChecksumAlgorithm") == "CRC32",
+                    )
+                )
             if not page.get("IsTruncated"):
                 return sorted(found, key=lambda u: (u.key, u.initiated_ms, u.upload_id))
             more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
@@ -380,6 +421,10 @@ class S3Store:
         raise Refused(
             f"bucket {source.bucket!r} is not at the same store as bucket {self.bucket!r}; its objects cannot be copied inside it"
         )
+
+
+def _crc32(upload: MultipartUpload, answer: Any) -> int | None:
+    return decode(answer.get("ChecksumCRC32", "")) if upload.checksums else None
 
 
 def multipart_etag(parts: Sequence[Part]) -> str:

@@ -50,6 +50,15 @@ def test_the_order_of_parts_is_theirs() -> None:
             check_order("a", wrong)
 
 
+def test_parts_with_checksums_are_numbered_from_1_without_gaps() -> None:
+    one, two, three = (Part(number=n, etag="", size=1) for n in (1, 2, 3))
+    check_order("a", [one, two, three], gapless=True)
+    for wrong in ([two], [one, three], [two, three]):
+        check_order("a", wrong)
+        with pytest.raises(Refused, match="without gaps"):
+            check_order("a", wrong, gapless=True)
+
+
 def test_the_etag_of_parts_is_known_where_theirs_are_digests() -> None:
     empty = Part(number=1, etag="d41d8cd98f00b204e9800998ecf8427e", size=0)
     assert multipart_etag([empty]) == "59adb24ef3cdbe0297f05b395827453f-1"
