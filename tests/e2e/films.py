@@ -158,8 +158,11 @@ class Film:
         for name in (*(f"{height}.mp4" for height in HEIGHTS), "poster.jpg"):
             await self.store.put(f"{folder}/{name}", self.clip.files[name])
         outputs = (
-            *(rendition("media", f"{folder}/{h}.mp4", h, len(self.clip.files[f"{h}.mp4"])) for h in HEIGHTS if files),
-            *(Output(role=role, bucket="media", key=f"{folder}/poster.jpg", content_type="image/jpeg") for role in ("poster", "thumbnail")),
+            *(rendition(self.store.bucket, f"{folder}/{h}.mp4", h, len(self.clip.files[f"{h}.mp4"])) for h in HEIGHTS if files),
+            *(
+                Output(role=role, bucket=self.store.bucket, key=f"{folder}/poster.jpg", content_type="image/jpeg")
+                for role in ("poster", "thumbnail")
+            ),
         )
         done = TranscodeCompleted(
             job_id=self.job_id, subject=self.asset_id, kind="transcode", asset_id=self.asset_id, outputs=outputs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from services.runtime.kafka.local import EmbeddedKafka
 from services.runtime.media.encryption import random_key
 from tests.e2e.conftest import listen
 from tests.e2e.films import SECONDS, SEGMENTS, Clip, Film
-from tests.servers.chromium import DESKTOP, PHONE, RECORD, comes_true, violations
+from tests.servers.chromium import DESKTOP, PHONE, RECORD, WAIT_SECONDS, comes_true, violations
 from tests.servers.gateway import RunningGateway, run_gateway, settings_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.kafka]
 VIDEO = "document.querySelector('video')"
+LAST_PLAYED = f"{VIDEO}.played.start({VIDEO}.played.length - 1)"
+"""Since its source was set, where the video was last begun or sought to and played."""
 NO_MEDIA_SOURCE = "delete window.MediaSource; delete window.ManagedMediaSource; delete window.WebKitMediaSource;"
 NO_NATIVE_HLS = """
     const can = HTMLMediaElement.prototype.canPlayType;
@@ -187,6 +190,75 @@ async def test_an_encrypted_film_plays(gateway: RunningGateway, page: Page, clip
     assert await fatal(page) == []
 
 
+# ── A film that is played while its means change ───────────────────────────────────────────────────────────────────
+
+
+async def test_who_presses_play_while_the_file_gives_way_to_the_stream_goes_on_watching(
+    gateway: RunningGateway, page: Page, clip: Clip
+) -> None:
+    asked, pressed = asyncio.Event(), asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        asked.set()
+        await pressed.wait()
+        await route.continue_()
+
+    film = await Film.uploaded(gateway, clip)
+    await film.transcoded()
+    await gateway.until(f"/v1/assets/{film.asset_id}", lambda asset: asset["renditions"])
+    await page.route("**/playback", hold)
+    await watching(page, film)
+    await comes_true(page, f"{VIDEO}?.currentSrc.includes('/360.mp4') && {VIDEO}.readyState >= 3")
+    await film.finish()
+    async with asyncio.timeout(WAIT_SECONDS):
+        await asked.wait()
+    await page.evaluate(f"{VIDEO}.currentTime = 5; {VIDEO}.playbackRate = 1.25")
+    await page.click("media-play-button")
+    await comes_true(page, f"{VIDEO}.currentTime > 5.2")
+    pressed.set()
+    await comes_true(page, f"{VIDEO}.src.startsWith('blob:') && {VIDEO}.currentTime > 6.5")
+    assert await page.evaluate(f"[{VIDEO}.paused, {VIDEO}.playbackRate, {LAST_PLAYED} > 5]") == [False, 1.25, True]
+    assert await page.evaluate("errors") == []
+    assert await same_page(page)
+
+
+async def test_who_presses_play_before_the_player_is_there_goes_on_watching(gateway: RunningGateway, page: Page, clip: Clip) -> None:
+    pressed = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await pressed.wait()
+        await route.continue_()
+
+    film = await Film.uploaded(gateway, clip)
+    await film.finish()
+    await gateway.until(f"/v1/assets/{film.asset_id}", lambda asset: asset["hls_url"] and asset["renditions"])
+    await page.route("**/player.*", hold)
+    await page.goto(film.url, wait_until="commit")
+    await comes_true(page, f"{VIDEO}?.controls")
+    await page.evaluate(f"{VIDEO}.play()")
+    await comes_true(page, f"{VIDEO}.currentTime > 1")
+    pressed.set()
+    await comes_true(page, f"{VIDEO}.src.startsWith('blob:') && {VIDEO}.currentTime > 2")
+    assert await page.evaluate(f"[{VIDEO}.paused, {LAST_PLAYED} > 0.9]") == [False, True]
+
+
+async def test_who_presses_play_while_a_file_that_broke_off_is_fetched_again_goes_on_watching(
+    gateway: RunningGateway, browser: Browser, clip: Clip
+) -> None:
+    page = await lacking(gateway, browser, clip, blocked="**/hls.min.*")
+    await comes_true(page, f"{VIDEO}?.currentSrc.includes('/360.mp4') && {VIDEO}.readyState >= 3")
+    await page.evaluate(
+        f"window.from = 0; {VIDEO}.currentTime = 5; {VIDEO}.addEventListener('loadedmetadata', () => {{ from = {VIDEO}.currentTime; }});"
+        f"{VIDEO}.dispatchEvent(new Event('error'))"
+    )
+    await expect(page.locator("#problem")).to_have_text("The connection was lost; trying again.")
+    await page.click("media-play-button")
+    # Its server is still away at the first attempt; Chromium then pauses the video.
+    await page.route("**/360.mp4*", lambda route: route.abort(), times=1)
+    await comes_true(page, f"from > 5.1 && {VIDEO}.currentTime > from + 0.5")
+    await expect(page.locator("#problem")).to_be_hidden()
+
+
 # ── Menus, keys, previews ──────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -330,8 +402,9 @@ async def test_without_hls_the_mp4_files_play(gateway: RunningGateway, browser: 
     await comes_true(page, f"{VIDEO}?.videoWidth === 640 && {VIDEO}.currentSrc.includes('/360.mp4')")
     await page.click("media-play-button")
     await comes_true(page, f"{VIDEO}.currentTime > 1")
+    await choose(page, ".speed", "media-playback-rate-menu", "1.5x")
     await choose(page, ".quality", "media-rendition-menu", "180p")
-    await comes_true(page, f"{VIDEO}.videoHeight === 180 && {VIDEO}.currentTime > 1")
+    await comes_true(page, f"{VIDEO}.videoHeight === 180 && {VIDEO}.currentTime > 1 && {VIDEO}.playbackRate === 1.5")
 
 
 async def test_segments_that_cannot_be_decoded_give_way_to_the_mp4_files(gateway: RunningGateway, browser: Browser, clip: Clip) -> None:

@@ -10,6 +10,7 @@ let film = null; // the link of the film that is shown
 let playing = ""; // the address of what plays
 let stream = null;
 let reloads = 0;
+let starting = false; // play was asked for, and has not begun: a browser pauses what it cannot load
 
 function say(element, text) {
   element.textContent = text;
@@ -72,6 +73,7 @@ function play(address, at, run) {
   playing = address;
   stream?.destroy();
   stream = null;
+  say($("problem"), "");
   if (film.dataset.kind === "hls" && Stream.usable) {
     stream = new Stream(video, address, at, {
       levels: () => {}, languages: () => {}, live: () => {},
@@ -98,13 +100,14 @@ async function renew() {
 // The video element gave up on a file: its address has expired, the connection broke, or it cannot be decoded.
 async function broken() {
   if (!film || !playing || stream) return;
-  const link = film, { currentTime: at, paused } = $("player");
-  if (at) await new Promise((done) => { setTimeout(done, RELOAD_MS); });
+  const link = film;
+  if ($("player").currentTime) await new Promise((done) => { setTimeout(done, RELOAD_MS); });
   const address = await fresh(link);
   if (film !== link) return;
+  const { currentTime: at, paused } = $("player"); // as people have them by now
   if (address && (at || address !== playing) && reloads < RELOADS) {
     reloads += 1;
-    play(address, at, !paused);
+    play(address, at, starting || !paused);
   } else {
     lack();
   }
@@ -132,7 +135,13 @@ async function convert() {
 }
 
 if ($("film")) {
-  $("player").addEventListener("error", broken);
+  const video = $("player");
+  video.addEventListener("error", broken);
+  video.addEventListener("play", () => { starting = true; });
+  video.addEventListener("playing", () => { starting = false; });
+  video.addEventListener("pause", () => { if (!video.error) starting = false; });
+  // Else every new source would be played at the ordinary speed.
+  video.addEventListener("ratechange", () => { video.defaultPlaybackRate = video.playbackRate; });
   $("convert").addEventListener("click", convert);
   addEventListener("hashchange", show);
   show();

@@ -20,6 +20,7 @@ class Player {
   #stream = null;
   #reload = null;
   #reloads = 0;
+  #starting = false; // play was asked for, and has not begun: a browser pauses what it cannot load
   #renewal = 0;
 
   // `on`: permit(), which asks for the permission to play and answers it, or null; fresh(), the film as it is now, or null;
@@ -63,10 +64,13 @@ class Player {
   async #begin(means, at = 0, run = false) {
     const ticket = means === "files" ? null : await this.#permit();
     if (means !== "files" && !ticket) {
-      if (!this.#possible().includes("files")) return;
+      if (this.#means || !this.#possible().includes("files")) return;
       means = "files";
     }
     this.#assemble();
+    // Somebody may have pressed play by now: on what the page came with, or while the permission was asked for.
+    at ||= this.#video.currentTime;
+    run ||= this.#wanted;
     this.#stream?.destroy();
     this.#stream = null;
     this.#means = means;
@@ -125,27 +129,29 @@ class Player {
 
   #run() { this.#video.play().catch(() => {}); } // a browser may want a gesture first
 
+  get #wanted() { return this.#starting || !this.#video.paused; }
+
   // The video element gave up on an address.
   async #broken() {
     if (this.#means !== "native" && this.#means !== "files") return;
-    const { currentTime, paused } = this.#video;
-    if (currentTime === 0 || this.#reloads === RELOADS) { await this.#fail(); return; }
+    if (this.#video.currentTime === 0 || this.#reloads === RELOADS) { await this.#fail(); return; }
     this.#reloads += 1;
     this.#on.waiting(true);
     await new Promise((done) => { setTimeout(done, RELOAD_MS * this.#reloads); });
     this.#asset = await this.#on.fresh() ?? this.#asset;
-    this.#reload(currentTime);
-    if (!paused) this.#run();
+    const run = this.#wanted;
+    this.#reload(this.#video.currentTime);
+    if (run) this.#run();
   }
 
   async #fail() {
-    const { currentTime, paused } = this.#video;
+    const at = this.#video.currentTime, run = this.#wanted;
     this.#failed.add(this.#means);
     this.#means = "";
     this.#stream?.destroy();
     this.#stream = null;
     const [next] = this.#possible();
-    if (next) await this.#begin(next, currentTime, !paused);
+    if (next) await this.#begin(next, at, run);
     else this.#on.lacking(this.#words(), this.#asset.renditions);
   }
 
@@ -204,14 +210,22 @@ class Player {
       Object.defineProperty(video, name, { value, writable: true });
     }
     video.addEventListener("error", () => this.#broken());
-    video.addEventListener("playing", () => { if (this.#reloads) { this.#reloads = 0; this.#on.waiting(false); } });
+    video.addEventListener("play", () => { this.#starting = true; });
+    video.addEventListener("playing", () => {
+      this.#starting = false;
+      if (this.#reloads) { this.#reloads = 0; this.#on.waiting(false); }
+    });
+    video.addEventListener("pause", () => { if (!video.error) this.#starting = false; });
+    // Else every new source would be played at the ordinary speed.
+    video.addEventListener("ratechange", () => { video.defaultPlaybackRate = video.playbackRate; });
     video.addEventListener("durationchange", () => video.dispatchEvent(new Event("seekablechange")));
     video.addEventListener("loadedmetadata", () => {
       if (video.videoWidth) this.#shape(video.videoWidth, video.videoHeight);
       this.#sound(!video.videoWidth);
     });
     if (customElements.get("media-controller")) {
-      const controls = document.getElementById("controls").content.cloneNode(true);
+      // Imported, since a template's content is of another document: a video that passes through one begins anew.
+      const controls = document.importNode(document.getElementById("controls").content, true);
       video.controls = false;
       video.slot = "media";
       controls.querySelector("media-controller").prepend(video);

@@ -2,6 +2,7 @@
 // fails is tried again for as long as the page is open.
 "use strict";
 
+const REFUSED = [401, 403];
 const RETRY_SECONDS = [1, 2, 4, 8, 15];
 // A decoder that was restarted twice within this time will not do better the third time.
 const RECOVERY_MS = 30_000;
@@ -34,7 +35,11 @@ class Stream {
     this.#hls.on(Hls.Events.AUDIO_TRACKS_UPDATED, () => on.languages(this.#hls));
     this.#hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => on.live(details.live));
     this.#hls.on(Hls.Events.FRAG_BUFFERED, () => this.#well());
-    this.#hls.on(Hls.Events.ERROR, (_, error) => { if (error.fatal) this.#recover(error); });
+    this.#hls.on(Hls.Events.ERROR, (_, error) => {
+      // Also when hls.js will ask again by itself, half a minute long: without a new permission it will be refused again.
+      if (REFUSED.includes(error.response?.code)) on.refused();
+      if (error.fatal) this.#recover(error);
+    });
     this.#hls.attachMedia(video);
     this.#hls.loadSource(url);
   }
@@ -49,9 +54,8 @@ class Stream {
     this.#tries = 0;
   }
 
-  #recover({ type, details, response }) {
+  #recover({ type, details }) {
     if (type === Hls.ErrorTypes.NETWORK_ERROR) {
-      if (response?.code === 401 || response?.code === 403) this.#on.refused();
       this.#again();
     } else if (type === Hls.ErrorTypes.MEDIA_ERROR && details !== Hls.ErrorDetails.MANIFEST_INCOMPATIBLE_CODECS_ERROR) {
       const now = Date.now();
