@@ -1,0 +1,1 @@
+"""ZIP archives: records, names, layout, checksums, and what goes into one. Knows neither jobs nor HTTP."""
