@@ -153,24 +153,41 @@ class UploadReceived(Request, frozen=True, kw_only=True):
 
 
 class ZipEntry(Message, frozen=True, kw_only=True):
+    """One object of an archive."""
+
     key: Key
     bucket: str = ""
+    """Left out: the request's `bucket`."""
     etag: str = ""
-    name: str = ""
+    """Given: the object must still be this one."""
+    name: Annotated[str, Meta(max_length=65535)] = ""
+    """In the archive. Left out: the key. No absolute path, no `..`."""
 
 
 class ObjectRef(Message, frozen=True, kw_only=True):
+    """An object by its name."""
+
     key: Key
     bucket: str = ""
 
 
 class ZipRequested(Request, frozen=True, kw_only=True):
-    """Make an archive of objects."""
+    """Make an archive of objects: of those that are listed, or of all whose key begins with a prefix."""
 
     target: ObjectRef
+    """Appears whole and correct, or not at all. Never one of the entries."""
     entries: tuple[ZipEntry, ...] = ()
-    prefix: str = ""
+    prefix: Annotated[str, Meta(max_length=1024)] = ""
+    """In place of `entries`: names in the archive are the keys."""
+    bucket: str = ""
+    """Of `prefix`, and of entries that name none. Left out: the bucket of `REELWORKS_STORAGE_URL`."""
+    manifest: ObjectRef | None = None
+    """In place of `entries`: an object that has them, as a JSON array. For more of them than fit in an event."""
     method: Literal["auto", "store", "deflate"] = "auto"
+    """`auto`: what is compressed already, such as video, is stored, the rest deflated."""
+    if_exists: Literal["refuse", "replace"] = "refuse"
+    """What to do when there is an object of the target's name."""
+    title: Annotated[str, Meta(max_length=300)] = ""
 
 
 class StreamRequested(Request, frozen=True, kw_only=True):
@@ -522,8 +539,23 @@ class IndexCompleted(Completion, frozen=True, kw_only=True):
 
 
 class ZipCompleted(Completion, frozen=True, kw_only=True):
+    target: ObjectRef | None = None
     size: int = 0
+    """Of the archive."""
     entries: int = 0
+    crc_sources: dict[str, int] = {}
+    """How many entries' CRC-32 came from where: `own` (kept from an earlier archive), `head` (the store's metadata), `copy` (its
+    answer to the copy), `read` (a pass over the object), `moved` (on the way through a worker)."""
+    bytes_in: int = 0
+    """Read by workers."""
+    bytes_out: int = 0
+    """Written by workers."""
+    copied_bytes: int = 0
+    """Copied inside the store."""
+    seconds: float = 0.0
+    """From planning to the end."""
+    cpu_seconds: float = 0.0
+    """Of all workers."""
 
 
 class CallbackDelivered(Completion, frozen=True, kw_only=True):
@@ -633,7 +665,7 @@ class Kind(msgspec.Struct, frozen=True):
 KINDS: dict[str, Kind] = {
     "UploadReceived": Kind("transcode", "transcoder", "TranscodeCompleted", True),
     "StreamRequested": Kind("stream", "streamer", "StreamReady", True),
-    "ZipRequested": Kind("zip", "zipper", "ZipCompleted", False),
+    "ZipRequested": Kind("zip", "zipper", "ZipCompleted", True),
     "IndexRequested": Kind("index", "indexer", "IndexCompleted", False),
     "CallbackRequested": Kind("callback", "notifier", "CallbackDelivered", True),
 }

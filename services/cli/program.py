@@ -19,6 +19,7 @@ COMMANDS = {
     "serve": ("services.cli.serve", "serve", "run one service"),
     "submit": ("services.cli.submit", "submit", "take a film in"),
     "stream": ("services.cli.stream", "stream", "make HLS of a film in storage"),
+    "zip": ("services.cli.archive", "make_archive", "make an archive of objects in storage"),
     "jobs": ("services.cli.jobs", "jobs", "list, show, wait for, cancel, retry jobs"),
     "topics": ("services.cli.topics", "topics", "compare and make the topics"),
     "dead-letters": ("services.cli.dead_letters", "dead_letters", "list, show, replay what could not be read"),

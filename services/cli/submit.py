@@ -69,7 +69,8 @@ async def begin_and_tell(begin: Begin, url: str, *, wait: bool, timeout: float |
                 last = await following.show(jobs, progress)
                 assert last is not None
                 progress.stop()
-                click.echo(f"{following.verdict(last)}\n{gateway.absolute(accepted.watch_url or accepted.status_url)}")
+                archive = next((output.url for output in last.outputs if output.role == "archive"), "")
+                click.echo(f"{following.verdict(last)}\n{gateway.absolute(archive or accepted.watch_url or accepted.status_url)}")
             return following.exit_code(last)
 
 

@@ -66,7 +66,7 @@ def interpret(received: Received, default_bucket: str = "") -> Record:
         request=body,
         owner=request.owner,
         source=sent.source,
-        title=body.get("title") or body.get("filename") or body.get("key", "").rpartition("/")[2],
+        title=body.get("title") or body.get("filename") or _object(body).get("key", "").rpartition("/")[2],
         traceparent=sent.traceparent,
         deadline_seconds=request.deadline_seconds or DEADLINES.get(kind.kind, DEFAULT_DEADLINE_SECONDS),
     )
@@ -92,10 +92,16 @@ def _subject(body: dict[str, Any], job_id: str, default_bucket: str) -> str:
         return envelope.derived_id(body.get("target_bucket") or body.get("bucket") or default_bucket, body.get("target", ""))
     if body.get("asset_id"):
         return body["asset_id"]
-    named = body.get("target") or body
+    named = _object(body)
     if not named.get("key"):
         return job_id
     return envelope.derived_id(named.get("bucket") or default_bucket, named["key"])
+
+
+def _object(body: dict[str, Any]) -> dict[str, Any]:
+    """What names the object that a request is about: the target of an archive, else the request itself."""
+    target = body.get("target")
+    return target if isinstance(target, dict) else body
 
 
 def _check_follow_up(follow: FollowUp) -> None:

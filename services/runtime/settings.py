@@ -69,7 +69,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     port: Annotated[int, _doc("Port of the gateway; 0 chooses a free one.", ge=0, le=65535)] = 8080
     public_url: Annotated[str, _doc("Address under which clients reach the gateway. Empty: that of the request.")] = ""
     api_token: Annotated[str, _doc("Bearer token that clients must send.")] = ""
-    zip_secret: Annotated[str, _doc("Bearer secret of the old `POST /zip` wire.")] = ""
+    zip_secret: Annotated[str, _doc("Bearer secret of the old `POST /zip` wire. Empty: there is no such wire.")] = ""
+    zip_input_bucket: Annotated[str, _doc("Bucket of the `files` of that wire. Empty: the default bucket.")] = ""
+    zip_output_bucket: Annotated[str, _doc("Bucket of its `target`. Empty: the default bucket.")] = ""
     webhook_secret: Annotated[str, _doc("Signs callbacks (Standard Webhooks; `whsec_` and base64, or any text).")] = ""
     callback_allow: Annotated[
         tuple[str, ...],
@@ -94,6 +96,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ffprobe: Annotated[str, _doc("Path of ffprobe. Empty: PATH, then the wheel.")] = ""
     packager: Annotated[str, _doc("Path of Shaka packager. Empty: PATH, then the wheel.")] = ""
     ffmpeg_threads: Annotated[int, _doc("Threads of one ffmpeg. 0: it decides.", ge=0, le=256)] = 0
+    # Archives
+    archive_max_entries: Annotated[int, _doc("Most objects in one archive.", ge=1, le=1_000_000)] = 100_000
+    archive_max_bytes: Annotated[int, _doc("Most bytes of objects in one archive.", ge=1)] = 5 * 1024**4
+    archive_max_jobs: Annotated[int, _doc("Archives that may be made for one owner at a time; more get 429.", ge=1)] = 100
+    archive_downloads: Annotated[int, _doc("Archives that a gateway sends while it reads them, at once; more get 503.", ge=1)] = 16
     # Everything
     data_dir: Annotated[str, _doc("State that may be lost but is better kept: the gateway's view, embedded Kafka, keys.")] = ""
     cache_dir: Annotated[str, _doc("Downloads: Kafka's jars. Empty: reelworks below the user's cache folder.")] = ""

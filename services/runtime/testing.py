@@ -24,9 +24,11 @@ from schemas.events import KINDS, FollowUp, Output
 from services.runtime.jobs import plan as plans
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.handler import Finished, Job, JobHandler, Results, Task
+from services.runtime.jobs.results import StoredResults
 from services.runtime.settings import Settings
 from services.runtime.storage.base import Storage
 from services.runtime.storage.factory import open_storage
+from services.runtime.together import together
 
 Hook = Callable[[str, TaskContext], Awaitable[None] | None]
 """Called with the label of a task (`plan`, `encode-0`, `finish`, `cleanup`) and its context, before it begins."""
@@ -146,7 +148,10 @@ class JobEnvironment:
     async def task(self, job: Job, stored: plans.StoredPlan, stage: str, number: int) -> Any:
         """One task of a plan; its result as it comes back from storage."""
         index = next(i for i, s in enumerate(stored.stages) if s.name == stage)
-        task = Task(job=job, stage=stage, number=number, parameters=stored.stages[index].tasks[number], data=stored.data)
+        task = Task(
+            job=job, stage=stage, number=number, parameters=stored.stages[index].tasks[number], data=stored.data,
+            earlier=StoredResults(self.storage.bucket(), stored),
+        )  # fmt: skip
         made = await self._with_context(f"{stage}-{number}", job, lambda ctx: self.handler.run(task, ctx))
         body = msgspec.json.encode(made)
         await self.storage.bucket().put(plans.result_key(job.job_id, index + 1, number), body)
@@ -169,12 +174,7 @@ class JobEnvironment:
 
         if self.slots == 1:
             return [await one(n) for n in range(len(stage.tasks))]
-        try:
-            async with asyncio.TaskGroup() as group:
-                running = [group.create_task(one(n)) for n in range(len(stage.tasks))]
-        except ExceptionGroup as several:
-            raise several.exceptions[0] from None
-        return [r.result() for r in running]
+        return await together(*(one(n) for n in range(len(stage.tasks))))
 
     async def _with_context(self, label: str, job: Job, call: Callable[[TaskContext], Awaitable[Any]]) -> Any:
         ctx: TaskContext

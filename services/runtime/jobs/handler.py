@@ -9,6 +9,7 @@ import msgspec
 from schemas.events import BY_NAME, Output
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.plan import Plan
+from services.runtime.jobs.results import StoredResults
 
 R = TypeVar("R")
 
@@ -45,6 +46,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """As they stand in the plan, decoded JSON."""
     data: Any
     """`Plan.data`, decoded JSON."""
+    earlier: StoredResults
+    """What the tasks of the stages before have answered; read when it is asked for."""
 
     def typed(self, kind: type[R]) -> R:
         """The parameters as `kind`."""

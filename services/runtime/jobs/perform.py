@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from typing import Any
 
@@ -14,12 +13,11 @@ from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Transient
 from services.runtime.jobs.handler import Finished, Job, JobHandler, Results, Task
 from services.runtime.jobs.plan import Plan, StoredPlan
+from services.runtime.jobs.results import StoredResults
 from services.runtime.storage.base import ObjectStore, PreconditionFailed
 
 JSON = "application/json"
 PLAN_LIMIT = 64 * 1024**2
-READERS = 16
-"""Results that `finish` reads at once."""
 
 
 class Performer:
@@ -48,13 +46,17 @@ class Performer:
         if task.role == "run":
             stage = stored.stages[task.stage - 1]
             answer = await self._handler.run(
-                Task(job=job, stage=stage.name, number=task.number, parameters=stage.tasks[task.number], data=stored.data), ctx
-            )
+                Task(
+                    job=job, stage=stage.name, number=task.number, parameters=stage.tasks[task.number], data=stored.data,
+                    earlier=StoredResults(store, stored),
+                ),
+                ctx,
+            )  # fmt: skip
             if answer is not None:
                 body = msgspec.json.encode(answer)
                 await store.put(plans.result_key(task.job_id, task.stage, task.number), body, content_type=JSON)
             return done
-        results = await self._results(stored, store)
+        results = Results[Any](await StoredResults(store, stored).all())
         finished = await self._handler.finish(job, stored.data, results, ctx)
         _check_completion(job, finished)
         return msgspec.structs.replace(done, outputs=finished.outputs, data=finished.data)
@@ -85,21 +87,6 @@ class Performer:
             if len(self._plans) > self._kept:
                 self._plans.popitem(last=False)
         return known
-
-    async def _results(self, stored: StoredPlan, store: ObjectStore) -> Results[Any]:
-        limit = asyncio.Semaphore(READERS)
-        there = {info.key async for info in store.list(plans.job_prefix(stored.job_id) + "results/")}
-
-        async def one(stage: int, number: int) -> Any:
-            if plans.result_key(stored.job_id, stage, number) not in there:
-                return None  # the task answered nothing
-            async with limit:
-                return msgspec.json.decode(await store.read(plans.result_key(stored.job_id, stage, number), limit=PLAN_LIMIT))
-
-        by_stage: dict[str, list[Any]] = {}
-        for index, stage in enumerate(stored.stages, start=1):
-            by_stage[stage.name] = await asyncio.gather(*(one(index, n) for n in range(len(stage.tasks))))
-        return Results(by_stage)
 
     async def _cleanup(self, task: TaskReleased, ctx: TaskContext, store: ObjectStore) -> None:
         await self._handler.cleanup(_job(task), ctx)

@@ -12,12 +12,12 @@ from services.runtime.settings import Settings, load
 
 
 def test_the_workers_are_those_whose_requests_this_version_serves():
-    assert WORKERS == ("notifier", "streamer", "transcoder")
+    assert WORKERS == ("notifier", "streamer", "transcoder", "zipper")
 
 
 def test_counts_begin_with_one_each():
-    assert worker_counts(("transcoder=3",)) == {"notifier": 1, "streamer": 1, "transcoder": 3}
-    assert worker_counts(()) == {"notifier": 1, "streamer": 1, "transcoder": 1}
+    assert worker_counts(("transcoder=3",)) == {"notifier": 1, "streamer": 1, "transcoder": 3, "zipper": 1}
+    assert worker_counts(()) == {"notifier": 1, "streamer": 1, "transcoder": 1, "zipper": 1}
 
 
 def test_everything_lies_below_the_data_folder(tmp_path: Path):

@@ -65,7 +65,7 @@ def test_title_owner_trace_and_deadline_are_taken_over() -> None:
         (sent({"asset_id": "a"}, "IndexRequested"), "IndexRequested is not served by this version"),
         (
             sent({"key": "a", "then": [{"type": "Nope", "data": {}}]}),
-            "names 'Nope'; this version serves UploadReceived, StreamRequested, CallbackRequested",
+            "names 'Nope'; this version serves UploadReceived, StreamRequested, ZipRequested, CallbackRequested",
         ),
         (
             sent({"key": "a", "otherwise": [{"type": "CallbackRequested", "data": {}}]}),
