@@ -11,12 +11,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from schemas.events import FailureClass, Key, Recipe, State
+from schemas.events import FailureClass, Key, Recipe, State, ZipEntry
 
 MAX_QUERY_IDS = 1000
 """Jobs that one `POST /v1/jobs/query` may ask for."""
 MAX_PAGE = 200
 """Items of one page of a listing."""
+MAX_ARCHIVE_ASSETS = 1000
+"""Films that one `POST /v1/archives` may name."""
 
 Title = Annotated[str, Meta(max_length=300)]
 Filename = Annotated[str, Meta(min_length=1, max_length=4096, description="A name in any script; folders in it are ignored.")]
@@ -242,6 +244,42 @@ class AssetPatch(msgspec.Struct, frozen=True, kw_only=True):
     visibility: Literal["private", "public"] | msgspec.UnsetType = msgspec.UNSET
 
 
+class NewArchive(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of POST /v1/archives: films of the library, each by the best MP4 that was made of it."""
+
+    assets: Annotated[list[str], Meta(min_length=1, max_length=MAX_ARCHIVE_ASSETS)]
+    """Their ids. The same one twice counts once."""
+    title: Title = ""
+    """Of the archive, and the name under which browsers save it. Left out, it is made from the films."""
+    owner: Annotated[str, Meta(max_length=128)] = ""
+    callback: Callback | None = None
+
+
+class ArchiveWish(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of POST /v1/archives/download and POST /v1/archives/links: objects one by one and films, or all objects below a prefix."""
+
+    entries: list[ZipEntry] = []
+    bucket: str = ""
+    """Of `prefix`, and of entries that name none. Left out: the bucket of `REELWORKS_STORAGE_URL`."""
+    prefix: Annotated[str, Meta(max_length=1024)] = ""
+    """In place of `entries` and `assets`: names in the archive are the keys."""
+    assets: list[str] = []
+    """Ids of films: the best MP4 of each, under its title, behind the entries."""
+    name: Annotated[str, Meta(max_length=300)] = ""
+    """Under which browsers save the archive. Left out, it is made from the prefix."""
+
+
+class ArchiveLink(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer to POST /v1/archives/links: where anybody may download what was selected, until it expires."""
+
+    url: str
+    expires_at: str
+    entries: int
+    """Objects that are in the archive at this moment."""
+    size: int
+    """Bytes of the archive at this moment."""
+
+
 class FolderName(msgspec.Struct, frozen=True, kw_only=True):
     """A folder at the top of the default bucket."""
 
@@ -310,6 +348,13 @@ class Videos(msgspec.Struct, frozen=True, kw_only=True):
 
 class VideosAnswer(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["transcoding"] = "transcoding"
+
+
+class OldZip(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of POST /zip, the wire of an older service: `files` become the archive `target`, which is replaced when it is there."""
+
+    files: Annotated[list[Key], Meta(min_length=1)]
+    target: Key
 
 
 class OldError(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,19 +20,20 @@ _STATES: Final[tuple[State, ...]] = ("queued", "planning", "running", "finishing
 
 PROBLEMS: Final[dict[int, str]] = {
     400: "What was sent is wrong: `detail` says what, `value` with which value, `accepted` what is accepted.",
-    401: "The API token is missing or wrong; with a stream, the playback token is missing or has expired.",
+    401: "The API token is missing or wrong; with a stream, the playback token is missing or has expired; a signed link has expired.",
     403: "Not allowed: a bucket or callback host that is on no allow-list, a wrong or expired signature, a playback token that is forged "
     "or another film's, a page of another site.",
     404: "There is no such thing.",
     405: "Another method is possible here; see Allow.",
     408: "The client fell silent; nothing was kept.",
-    409: "The state of the job, asset or upload does not allow it now.",
+    409: "The state of the job, asset, upload or object does not allow it now.",
     411: "The length of the upload is not known.",
     413: "Too large; the limit is named.",
     415: "The body has another content type than JSON.",
     416: "No byte of the object lies in the range.",
     417: "Only 100-continue is known.",
     422: "The same Idempotency-Key came with another body.",
+    429: "Too many archives of this owner are being made; send it again after Retry-After.",
     501: "This version does not have the service.",
     502: "The object store could not remove everything; see `remaining`.",
     503: "Kafka or the object store is away, or all places are taken: nothing was accepted, send it again after Retry-After.",
@@ -65,10 +66,17 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Whether no API token is needed."""
     playback: bool = False
     """Whether a playback token is."""
+    zip_secret: bool = False
+    """Whether the secret of the old zip wire is."""
 
 
 def _text(**more: Any) -> Json:
     return {"type": "string", **more}
+
+
+def _texts() -> Json:
+    """A parameter that may be repeated."""
+    return {"type": "array", "items": {"type": "string"}}
 
 
 PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
@@ -101,18 +109,79 @@ PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     "expires": ("Part of the signed URL: seconds since 1970.", {"type": "integer"}),
     "signature": ("Part of the signed URL.", _text()),
     "size": ("Part of the signed URL: exactly so many bytes.", {"type": "integer"}),
+    "archive.bucket": ("Of `prefix`, `key`, and entries that name none; left out, the default bucket.", _text()),
+    "archive.prefix": ("All objects whose key begins with it; their keys are the names in the archive.", _text(maxLength=1024)),
+    "archive.key": ("Keys of objects, in this order; in place of `prefix`.", _texts()),
+    "archive.entry": ("Objects as JSON: `key`, and where needed `bucket`, `name` in the archive, `etag`. Among `key`.", _texts()),
+    "archive.asset": ("Ids of films: the best MP4 of each, under its title. Behind the objects; in place of `prefix`.", _texts()),
+    "archive.name": ("Under which browsers save the archive.", _text(maxLength=300)),
+    "archive.expires": ("Part of a signed link: seconds since 1970.", {"type": "integer"}),
+    "archive.key_id": ("Part of a signed link.", _text()),
+    "archive.signature": ("Part of a signed link, which then needs no API token.", _text()),
     "Idempotency-Key": ("The same key with the same body is the same job, on any gateway; with another body 422.", _text(maxLength=255)),
     "If-None-Match": ("ETag that the client has.", _text()),
     "Last-Event-ID": ("Id of the last event that was seen.", _text()),
     "Range": ("One range of bytes.", _text()),
     "If-Range": ("Send the range only of this very object.", _text()),
 }
-"""Every parameter, once; which are in the path, its template says, which in headers or the query, the route."""
+"""Every parameter, once; which are in the path, its template says, which in headers or the query, the route. What stands before a dot
+tells apart those of the same name."""
 
 _POST: Final = (400, 415, 413, 503)
 _IDEMPOTENT: Final = ("Idempotency-Key",)
 _SIGNED: Final = ("bucket", "expires", "signature")
+_RANGE: Final = ("Range", "If-Range", "If-None-Match")
+_ARCHIVE: Final = tuple(n for n in PARAMETERS if n.startswith("archive."))
 _CORS: Final = ("Access-Control-Allow-Origin", "Access-Control-Allow-Methods", "Access-Control-Allow-Headers")
+_NOT_MODIFIED: Final = Answer("The client has it.", None, ("ETag",))
+
+
+def _stream_object(path: str, name: str, about: str) -> Route:
+    """What players fetch: with a playback token, whole or in part."""
+    return Route(
+        method="get", path=path, name=name, about=about, headers=_RANGE,
+        answers={
+            200: Answer("The whole object.", "application/octet-stream", ("ETag", "Cache-Control")),
+            206: Answer("The range, of a segment.", "application/octet-stream", ("ETag", "Content-Range")),
+            302: Answer("The segment lies there for some minutes.", None, ("Location",)),
+            304: _NOT_MODIFIED,
+        },
+        problems=(401, 403, 404, 416, 503), open=True, playback=True,
+    )  # fmt: skip
+
+
+def _archive(method: str, path: str, name: str, about: str, **more: Any) -> Route:
+    """An archive as it is read, whole or in part."""
+    headers = ("ETag", "Accept-Ranges", "Content-Disposition")
+    return Route(
+        method=method, path=path, name=name, about=about,
+        answers={
+            200: Answer("The whole archive.", "application/zip", headers),
+            206: Answer("The range.", "application/zip", (*headers, "Content-Range")),
+            **({304: _NOT_MODIFIED} if method == "get" else {}),
+        },
+        problems=(400, 401, 403, 404, 409, 413, *((415,) if method == "post" else ()), 416, 503), **more,
+    )  # fmt: skip
+
+
+def _preflight(path: str, name: str) -> Route:
+    """What browsers ask before a page of another site fetches from `path`."""
+    return Route(
+        method="options", path=path, name=name, about="For pages of other sites (CORS).",
+        answers={204: Answer("They may.", None, _CORS)}, open=True,
+    )  # fmt: skip
+
+
+def _old_zip(path: str, name: str) -> Route:
+    """The same at both of its places."""
+    return Route(
+        method="post", path=path, name=name, zip_secret=True,
+        about="The wire of an older zip service. `files` become `target`, which appears when it is complete, and replaces what is there.",
+        headers=_IDEMPOTENT, body=api.OldZip,
+        answers={202: Answer("Acknowledged by Kafka; without a body. Location is the job's address.", None, ("Location",))},
+        problems=(*_POST, 401, 404, 422, 429), open=True,
+    )  # fmt: skip
+
 
 ROUTES: Final[tuple[Route, ...]] = (
     Route(
@@ -135,7 +204,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="post", path="/v1/jobs", name="beginJob", about="A job for objects that are in storage already.", headers=_IDEMPOTENT,
         body=api.NewJob, answers={202: Answer("Acknowledged by Kafka.", api.Accepted, ("Location",))},
-        problems=(*_POST, 403, 404, 409, 422, 501),
+        problems=(*_POST, 403, 404, 409, 422, 429, 501),
     ),
     Route(
         method="get", path="/v1/jobs", name="listJobs", about="Jobs, newest first.", query=("state", "type", "cursor", "limit"),
@@ -147,7 +216,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="get", path="/v1/jobs/{job_id}", name="getJob", about="The status of a job.", query=("wait",), headers=("If-None-Match",),
-        answers={200: Answer("The status.", api.JobView, ("ETag",)), 304: Answer("The client has it.", None, ("ETag",))},
+        answers={200: Answer("The status.", api.JobView, ("ETag",)), 304: _NOT_MODIFIED},
         problems=(400, 404),
     ),
     Route(
@@ -171,7 +240,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="get", path="/v1/assets/{asset_id}", name="getAsset", about="An asset, with URLs that can be played.",
         headers=("If-None-Match",),
-        answers={200: Answer("The asset.", api.AssetView, ("ETag",)), 304: Answer("The client has it.", None, ("ETag",))}, problems=(404,),
+        answers={200: Answer("The asset.", api.AssetView, ("ETag",)), 304: _NOT_MODIFIED}, problems=(404,),
     ),
     Route(
         method="patch", path="/v1/assets/{asset_id}", name="changeAsset", about="Change title or visibility.", headers=_IDEMPOTENT,
@@ -192,24 +261,28 @@ ROUTES: Final[tuple[Route, ...]] = (
         answers={302: Answer("It is there; a token in the query goes along.", None, ("Location",))}, problems=(401, 403, 404),
         open=True, playback=True,
     ),
+    _preflight("/v1/assets/{asset_id}/hls/master.m3u8", "mayGetStream"),
+    _stream_object(
+        "/v1/assets/{asset_id}/hls/{path}", "getStreamObject", "A playlist, segment, key, storyboard or captions of an asset's stream."
+    ),
+    _preflight("/v1/assets/{asset_id}/hls/{path}", "mayGetStreamObject"),
     Route(
-        method="options", path="/v1/assets/{asset_id}/hls/master.m3u8", name="mayGetStream", about="For pages of other sites (CORS).",
-        answers={204: Answer("They may.", None, _CORS)}, open=True,
+        method="post", path="/v1/archives", name="beginArchive",
+        about="Films of the library as one archive, each by its best MP4. The job's output is the archive, with a URL that saves it.",
+        headers=_IDEMPOTENT, body=api.NewArchive, answers={202: Answer("Acknowledged by Kafka.", api.Accepted, ("Location",))},
+        problems=(*_POST, 403, 404, 409, 422, 429),
+    ),
+    _archive(
+        "get", "/v1/archives", "getArchive", "An archive of objects and films, made while it is sent. It has a length, an ETag and ranges.",
+        query=_ARCHIVE, headers=_RANGE,
+    ),
+    _archive(
+        "post", "/v1/archives/download", "downloadArchive", "The same for a selection that does not fit into a URL.",
+        body=api.ArchiveWish, headers=("Range", "If-Range"),
     ),
     Route(
-        method="get", path="/v1/assets/{asset_id}/hls/{path}", name="getStreamObject",
-        about="A playlist, segment, key, storyboard or captions of an asset's stream.", headers=("Range", "If-Range", "If-None-Match"),
-        answers={
-            200: Answer("The whole object.", "application/octet-stream", ("ETag", "Cache-Control")),
-            206: Answer("The range, of a segment.", "application/octet-stream", ("ETag", "Content-Range")),
-            302: Answer("The segment lies there for some minutes.", None, ("Location",)),
-            304: Answer("The client has it.", None, ("ETag",)),
-        },
-        problems=(401, 403, 404, 416, 503), open=True, playback=True,
-    ),
-    Route(
-        method="options", path="/v1/assets/{asset_id}/hls/{path}", name="mayGetStreamObject", about="For pages of other sites (CORS).",
-        answers={204: Answer("They may.", None, _CORS)}, open=True,
+        method="post", path="/v1/archives/links", name="linkArchive", about="A link that opens GET /v1/archives for this selection.",
+        body=api.ArchiveWish, answers={200: Answer("The link.", api.ArchiveLink)}, problems=(*_POST, 403, 404, 409),
     ),
     Route(
         method="get", path="/v1/folders", name="listFolders", about="The folders at the top of the default bucket.",
@@ -219,28 +292,15 @@ ROUTES: Final[tuple[Route, ...]] = (
         method="get", path="/v1/folders/{folder}", name="getFolder", about="The films in a folder, as they lie there.",
         answers={200: Answer("By name.", api.FolderView)}, problems=(400, 404, 503),
     ),
-    Route(
-        method="get", path="/v1/folders/{folder}/{film}/{file}", name="getFolderStream",
-        about="A playlist or segment of a stream in a folder.", headers=("Range", "If-Range", "If-None-Match"),
-        answers={
-            200: Answer("The whole object.", "application/octet-stream", ("ETag", "Cache-Control")),
-            206: Answer("The range, of a segment.", "application/octet-stream", ("ETag", "Content-Range")),
-            302: Answer("The segment lies there for some minutes.", None, ("Location",)),
-            304: Answer("The client has it.", None, ("ETag",)),
-        },
-        problems=(401, 403, 404, 416, 503), open=True, playback=True,
-    ),
-    Route(
-        method="options", path="/v1/folders/{folder}/{film}/{file}", name="mayGetFolderStream", about="For pages of other sites (CORS).",
-        answers={204: Answer("They may.", None, _CORS)}, open=True,
-    ),
+    _stream_object("/v1/folders/{folder}/{film}/{file}", "getFolderStream", "A playlist or segment of a stream in a folder."),
+    _preflight("/v1/folders/{folder}/{film}/{file}", "mayGetFolderStream"),
     Route(
         method="get", path="/v1/media/{key}", name="getMedia", about="An object of the folder store, by signed URL.", query=_SIGNED,
-        headers=("Range", "If-Range", "If-None-Match"), open=True,
+        headers=_RANGE, open=True,
         answers={
             200: Answer("The whole object.", "application/octet-stream", ("ETag",)),
             206: Answer("The range.", "application/octet-stream", ("ETag", "Content-Range")),
-            304: Answer("The client has it.", None, ("ETag",)),
+            304: _NOT_MODIFIED,
         },
         problems=(403, 404, 416, 503),
     ),
@@ -255,6 +315,8 @@ ROUTES: Final[tuple[Route, ...]] = (
                  400: Answer("A field is missing or wrong.", api.OldError)},
         problems=(),
     ),
+    _old_zip("/zip", "oldZip"),
+    _old_zip("/", "oldZipAtRoot"),
     Route(
         method="get", path="/healthz", name="healthz", about="The process answers.", open=True,
         answers={200: Answer("It does.", "application/json")},
@@ -301,6 +363,7 @@ def document() -> Json:
                     "scheme": "bearer",
                     "description": "REELWORKS_API_TOKEN, where one is set; without one every caller may.",
                 },
+                "zipSecret": {"type": "http", "scheme": "bearer", "description": "REELWORKS_ZIP_SECRET; without one these routes are off."},
                 "playbackCookie": {
                     "type": "apiKey",
                     "in": "cookie",
@@ -324,7 +387,7 @@ def _operation(route: Route) -> Json:
     in_path = re.findall(r"\{(\w+)\}", route.path)
     parameters = [
         *({"name": n, "in": "path", "required": True} | _described(n) for n in in_path),
-        *({"name": n, "in": "query", "required": n in _SIGNED or n == "size"} | _described(n) for n in route.query),
+        *({"name": n.rpartition(".")[2], "in": "query", "required": n in _SIGNED or n == "size"} | _described(n) for n in route.query),
         *({"name": n, "in": "header", "required": False} | _described(n) for n in route.headers),
     ]
     problems = sorted({*route.problems, *(() if route.open else (401,))})
@@ -335,7 +398,9 @@ def _operation(route: Route) -> Json:
         operation["parameters"] = parameters
     if route.body is not None:
         operation["requestBody"] = {"required": route.body_required, "content": _content(route.body)}
-    if route.open:
+    if route.zip_secret:
+        operation["security"] = [{"zipSecret": []}]
+    elif route.open:
         operation["security"] = [{"playbackCookie": []}, {"playbackToken": []}] if route.playback else []
     return operation
 
@@ -363,7 +428,7 @@ def _content(body: Struct | str) -> Json:
 
 def _problem(status: int) -> Json:
     made: Json = {"description": PROBLEMS[status], "content": {_PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}}
-    header = {401: "WWW-Authenticate", 405: "Allow", 416: "Content-Range", 503: "Retry-After"}.get(status)
+    header = {401: "WWW-Authenticate", 405: "Allow", 416: "Content-Range", 429: "Retry-After", 503: "Retry-After"}.get(status)
     if header:
         made["headers"] = {header: {"schema": {"type": "string"}}}
     return made

@@ -10,12 +10,15 @@ from collections.abc import AsyncGenerator, Callable
 
 from aiohttp import web
 
+from services.gateway.archives.links import Links
+from services.gateway.archives.sending import DownloadGate
+from services.gateway.auth.playback import keys_of
 from services.gateway.auth.token import Door, check_binding
 from services.gateway.context import DELIVERY_SECONDS, GATEWAY, Gateway
 from services.gateway.counters import GatewayCollector, registry
 from services.gateway.fast import shortened
 from services.gateway.guard import middleware
-from services.gateway.routes import assets, events, folders, health, hls, jobs, media, pages, uploads, videos
+from services.gateway.routes import archives, assets, events, folders, health, hls, jobs, media, pages, uploads, videos, zip
 from services.gateway.uploads.receive import UploadGate
 from services.gateway.views.store import View
 from services.runtime.kafka.producer import EventProducer
@@ -38,9 +41,12 @@ def application(gateway: Gateway, door: Door) -> web.Application:
     files = pages.Files()
     app[GATEWAY] = gateway
     app[uploads.GATE] = UploadGate(settings.upload_concurrency, gateway.counters)
+    app[zip.QUOTA] = zip.Quota(settings.archive_max_jobs)
+    app[archives.GATE] = DownloadGate(settings.archive_downloads, gateway.counters)
+    app[archives.LINKS] = Links(keys_of(settings, gateway.signing_key), life_seconds=settings.signed_url_seconds)
     app[pages.PAGES] = pages.Pages(settings, files)
     app[health.REGISTRY] = registry(GatewayCollector(gateway.counters, _gauges(gateway)))
-    for routes in (jobs, events, uploads, assets, folders, hls, media, videos, health):
+    for routes in (jobs, events, uploads, assets, folders, hls, media, archives, videos, zip, health):
         app.add_routes(routes.routes())
     app.add_routes(pages.routes(files))
     return app
@@ -69,6 +75,7 @@ async def running(settings: Settings) -> AsyncGenerator[tuple[Gateway, str]]:
     async with contextlib.AsyncExitStack() as stack:
         storage = open_storage(settings)
         stack.push_async_callback(storage.close)
+        await zip.check_buckets(settings, storage)
         try:
             view = View(settings.data_path())
         except OSError as wrong:

@@ -32,6 +32,10 @@ class Counters(msgspec.Struct):
     segments_redirected: int = 0
     segments_sent: int = 0
     playback_refused: int = 0
+    archives_running: int = 0
+    archives_refused: int = 0
+    archives_broken_off: int = 0
+    archives_cut: int = 0
 
 
 class GatewayCollector(Collector):
@@ -46,6 +50,9 @@ class GatewayCollector(Collector):
             yield CounterMetricFamily(f"reelworks_gateway_{name}", about, value=getattr(self._counters, name))
         yield GaugeMetricFamily(
             "reelworks_gateway_uploads_running", "Uploads through the gateway at this moment.", value=self._counters.uploads_running
+        )
+        yield GaugeMetricFamily(
+            "reelworks_gateway_archives_running", "Archives that are being sent at this moment.", value=self._counters.archives_running
         )
         for name, (about, value) in self._gauges.items():
             yield GaugeMetricFamily(f"reelworks_gateway_{name}", about, value=value())
@@ -69,6 +76,9 @@ _COUNTERS = {
     "segments_redirected": "Segments answered with a signed URL of the store.",
     "segments_sent": "Segments sent through the gateway.",
     "playback_refused": "Requests for streams without a valid token.",
+    "archives_refused": "Archives that were not sent because REELWORKS_ARCHIVE_DOWNLOADS were being sent.",
+    "archives_broken_off": "Archives that clients left before their end.",
+    "archives_cut": "Archives cut off because an object had changed or could not be read.",
 }
 
 

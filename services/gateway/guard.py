@@ -18,6 +18,8 @@ from services.runtime.telemetry.logging import get_logger
 log = get_logger(__name__)
 OLD_WIRE = "/videos"
 """Its clients know `{"message": …}` and no problem details."""
+_LISTS = ("/v1/jobs", "/zip", "/")
+"""Where bodies may list the objects of an archive."""
 
 
 def middleware(door: Door) -> object:
@@ -84,8 +86,12 @@ def _http(error: web.HTTPException, request: web.Request) -> Problem:
             )
         case 413:
             limit = request.app[GATEWAY].settings.body_limit_bytes
+            other = "; for more objects in an archive: a `prefix` or a `manifest` (POST /v1/jobs)" if request.path in _LISTS else ""
             return Problem(
-                413, "too-large", f"a JSON body may have {limit} bytes (REELWORKS_BODY_LIMIT_BYTES)", accepted=f"at most {limit} bytes"
+                413,
+                "too-large",
+                f"a JSON body may have {limit} bytes (REELWORKS_BODY_LIMIT_BYTES){other}",
+                accepted=f"at most {limit} bytes",
             )
         case status:
             return Problem(status, "http", error.text or HTTPStatus(status).phrase, headers=headers)

@@ -10,7 +10,7 @@ from aiohttp import web
 from services.gateway.counters import Counters
 from services.gateway.problems import Problem
 from services.gateway.uploads.ranges import Unsatisfiable, parse
-from services.runtime.storage.base import NotFound, ObjectInfo, ObjectStore, Refused, StorageError
+from services.runtime.storage.base import NotFound, ObjectStore, Refused, StorageError
 from services.runtime.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -38,10 +38,9 @@ async def send(
         raise Problem(404, "object-missing", f"there is no object {key!r}", value=key) from None
     etag = f'"{info.etag}"'
     kept = {"ETag": etag, "Last-Modified": formatdate(info.modified_ms / 1000, usegmt=True), **headers}
-    had = request.headers.get("If-None-Match", "")
-    if had and (had == "*" or any(t.strip().removeprefix("W/") == etag for t in had.split(","))):
+    if is_had(request, etag):
         return web.Response(status=304, headers=kept)
-    part = _part(request, info, etag)
+    part = wanted_range(request, size=info.size, etag=etag, modified_ms=info.modified_ms)
     start, end = part or (0, info.size)
     response = web.StreamResponse(
         status=206 if part else 200,
@@ -70,29 +69,41 @@ async def send(
     return response
 
 
-def _part(request: web.Request, info: ObjectInfo, etag: str) -> tuple[int, int] | None:
+def is_had(request: web.Request, etag: str) -> bool:
+    """If-None-Match: whether the client has what this ETag, in its quotes, is of (RFC 9110 §13.1.2)."""
+    had = request.headers.get("If-None-Match", "")
+    return had == "*" or any(t.strip().removeprefix("W/") == etag for t in had.split(","))
+
+
+def wanted_range(request: web.Request, *, size: int, etag: str, modified_ms: int | None) -> tuple[int, int] | None:
+    """The bytes [start, end) that are asked for; None to send the whole, also of several ranges.
+
+    `modified_ms` None: no date is known, so none is the same. Raises Problem 416 when the range lies behind the end.
+    """
     header = request.headers.get("Range", "")
     condition = request.headers.get("If-Range", "")
-    if not header or (condition and not _still(condition, etag, info)):
+    if not header or (condition and not _still(condition, etag, modified_ms)):
         return None
     try:
-        return parse(header, info.size)
+        return parse(header, size)
     except Unsatisfiable:
         raise Problem(
             416,
             "range",
-            f"the object has {info.size} bytes; none of them lies in the range",
+            f"there are {size} bytes; none of them lies in the range",
             value=header,
-            accepted=f"bytes=0-{max(0, info.size - 1)}",
-            headers={"Content-Range": f"bytes */{info.size}", "Accept-Ranges": "bytes"},
+            accepted=f"bytes=0-{max(0, size - 1)}",
+            headers={"Content-Range": f"bytes */{size}", "Accept-Ranges": "bytes"},
         ) from None
 
 
-def _still(condition: str, etag: str, info: ObjectInfo) -> bool:
+def _still(condition: str, etag: str, modified_ms: int | None) -> bool:
     """If-Range: the very same ETag (a weak one never is), or the very same date (RFC 9110 §13.1.5)."""
     if condition.startswith(('"', "W/")):
         return condition == etag
+    if modified_ms is None:
+        return False
     try:
-        return int(parsedate_to_datetime(condition).timestamp()) == info.modified_ms // 1000
+        return int(parsedate_to_datetime(condition).timestamp()) == modified_ms // 1000
     except ValueError:
         return False

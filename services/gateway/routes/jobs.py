@@ -19,12 +19,15 @@ from schemas.events import (
     State,
     StreamRequested,
     UploadReceived,
+    ZipRequested,
 )
 from services.gateway.announce import accepted, announce, known_before, now_ms, send, traceparent_of
 from services.gateway.body import cursor, cursor_after, decode_json, idempotency_key, one_of, read_json, whole_number
 from services.gateway.context import GATEWAY, Gateway
 from services.gateway.identity import SOURCE, asset_id_of_object, event_id, job_id
 from services.gateway.problems import Problem
+from services.gateway.routes.zip import begin as begin_archive
+from services.gateway.uploads import archives
 from services.gateway.uploads.names import clean_title, shown_name, title_of
 from services.gateway.uploads.requests import bucket_of, check_request, existing, read_request, request_kind, with_callback
 from services.gateway.views.ready import Ready
@@ -150,6 +153,11 @@ async def begin(request: web.Request) -> web.Response:
         "otherwise": (*wanted.otherwise, *follow),
     }
     wanted = msgspec.structs.replace(wanted, **changes)
+    if isinstance(wanted, ZipRequested):
+        # Lists of a hundred thousand take half a second, in which others want their polls answered.
+        await asyncio.to_thread(check_request, wanted, gateway.settings, gateway.storage)
+        wanted = archives.filled(wanted, gateway.storage.default_bucket)
+        return accepted(gateway, request, await begin_archive(request, wanted, event))
     check_request(wanted, gateway.settings, gateway.storage)
     asset: AssetChanged | None = None
     ignoring: frozenset[str] = frozenset()

@@ -2,7 +2,6 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-const WORKING = ["queued", "planning", "running", "finishing"];
 let running = null;
 
 function bytes(size) {
@@ -79,7 +78,8 @@ function cards() {
       return !WORKING.includes(asset.state);
     }),
   )).then((ended) => {
-    if (ended.some(Boolean) && running === null && !$("file").files.length) location.reload();
+    const busy = running !== null || $("file").files.length || document.querySelector("input[name=assets]:checked");
+    if (ended.some(Boolean) && !busy) location.reload();
     else setTimeout(cards, 2000);
   }).catch(() => setTimeout(cards, 5000));
 }

@@ -1,4 +1,4 @@
-// Follows a job by server-sent events, by polling where they fail, and gives the player what there is to play.
+// Shows a film's job, and gives the player what there is to play.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
@@ -9,36 +9,14 @@ const WORDS = {
   queued: "Waiting to start", planning: "Looking at the film", running: "Converting", finishing: "Finishing",
   succeeded: "Ready", failed: "This film could not be converted", cancelled: "Cancelled",
 };
-const WORKING = ["queued", "planning", "running", "finishing"];
 // How long after its job a film is asked for again: its files may be seen a moment later, and its stream ends with another job.
 const FILES_MS = 10_000, STREAM_MS = 180_000;
 
 const working = () => WORKING.includes(page.dataset.state);
 
-function duration(seconds) {
-  if (seconds < 60) return `${Math.max(1, Math.round(seconds))} s`;
-  const minutes = Math.round(seconds / 60);
-  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
-}
-
 function clock(seconds) {
   const whole = Math.round(seconds), h = Math.floor(whole / 3600), m = Math.floor(whole / 60) % 60, s = whole % 60;
   return (h ? `${h}:${String(m).padStart(2, "0")}` : `${m}`) + `:${String(s).padStart(2, "0")}`;
-}
-
-function words(job) {
-  const said = [];
-  if (job.waiting_for) said.push(job.waiting_for);
-  else if (job.note) said.push(job.note);
-  if (job.state !== "queued" && job.progress > 0) said.push(`${Math.round(job.progress * 100)} %`);
-  if (job.eta_seconds !== null && WORKING.includes(job.state)) said.push(`about ${duration(job.eta_seconds)} to go`);
-  if (job.attempt_count > 0 && WORKING.includes(job.state)) said.push(`${job.attempt_count} failed attempt${job.attempt_count > 1 ? "s" : ""} so far`);
-  return said.join(" · ");
-}
-
-function say(element, text) {
-  // Writing the same text again would be read out again.
-  if (element.textContent !== text) element.textContent = text;
 }
 
 function complain(text) {
@@ -129,7 +107,7 @@ function show(job) {
   say($("state"), WORDS[job.state]);
   $("bar").hidden = !working();
   $("bar").value = job.progress;
-  $("words").textContent = words(job);
+  $("words").textContent = jobWords(job);
   $("failure").hidden = !job.error;
   $("message").textContent = job.error ? job.error.message : "";
   $("hint").textContent = job.error ? job.error.hint : "";
@@ -142,52 +120,18 @@ function show(job) {
   }
 }
 
-let polling = 0;
-function poll(tag) {
-  clearTimeout(polling);
-  const headers = tag ? { "If-None-Match": tag } : {};
-  fetch(`/v1/jobs/${encodeURIComponent(jobId)}?wait=25`, { headers }).then(async (answer) => {
-    if (answer.status === 200) {
-      const job = await answer.json();
-      complain("");
-      show(job);
-      if (!working()) return;
-    }
-    const later = answer.status === 200 || answer.status === 304 ? 200 : 3000;
-    polling = setTimeout(() => poll(answer.headers.get("ETag") || tag), later);
-  }).catch(() => {
-    complain("The connection was lost; trying again.");
-    polling = setTimeout(() => poll(tag), 3000);
-  });
-}
-
-function follow() {
-  if (!window.EventSource) { poll(""); return; }
-  const stream = new EventSource(`/v1/jobs/${encodeURIComponent(jobId)}/events`);
-  stream.addEventListener("status", (event) => {
-    complain("");
-    show(JSON.parse(event.data));
-    if (!working()) stream.close();
-  });
-  stream.onerror = () => {
-    if (stream.readyState === EventSource.CLOSED) poll("");
-  };
-}
+const follow = () => followJob(jobId, { show, complain });
 
 async function ask(what) {
-  const answer = await fetch(`/v1/jobs/${encodeURIComponent(jobId)}/${what}`, { method: "POST" }).catch(() => null);
-  if (!answer || !answer.ok) {
-    const problem = answer ? await answer.json().catch(() => null) : null;
-    complain(problem ? problem.detail : "The gateway did not answer.");
-    return;
-  }
+  const refused = await askJob(jobId, what);
+  if (refused) { complain(refused); return; }
   if (what === "retry") {
     $("retry").hidden = true;
     $("state").textContent = "Trying again";
     $("failure").hidden = true;
     // Until the coordinator has taken it up the status still says how it ended.
-    const tag = (await fetch(`/v1/jobs/${encodeURIComponent(jobId)}`)).headers.get("ETag");
-    const look = () => fetch(`/v1/jobs/${encodeURIComponent(jobId)}`, { headers: { "If-None-Match": tag }, cache: "no-store" })
+    const tag = (await fetch(jobPath(jobId))).headers.get("ETag");
+    const look = () => fetch(jobPath(jobId), { headers: { "If-None-Match": tag }, cache: "no-store" })
       .then((a) => (a.status === 304 ? setTimeout(look, 500) : begin()), () => setTimeout(look, 2000));
     look();
   }
@@ -199,8 +143,7 @@ async function remove() {
   complain("");
   const answer = await fetch(assetPath, { method: "DELETE" }).catch(() => null);
   if (answer && answer.ok) { location.assign("/"); return; }
-  const problem = answer ? await answer.json().catch(() => null) : null;
-  complain(problem ? problem.detail : "The gateway did not answer.");
+  complain(await reason(answer));
   $("delete").disabled = false;
 }
 

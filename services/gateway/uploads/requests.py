@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from schemas.api import Callback
-from schemas.events import BY_NAME, KINDS, TYPE_PREFIX, CallbackRequested, FollowUp, Recipe, Request
+from schemas.events import BY_NAME, KINDS, TYPE_PREFIX, CallbackRequested, FollowUp, Recipe, Request, ZipRequested
 from services.gateway.problems import Problem
+from services.gateway.uploads.archives import check_archive
 from services.runtime import callbacks
 from services.runtime.settings import Settings
 from services.runtime.storage.base import NotFound, ObjectInfo, ObjectStore, Refused, Storage
@@ -66,11 +67,13 @@ def check_follow_ups(follow_ups: Iterable[FollowUp], settings: Settings, storage
 
 
 def check_request(request: Request, settings: Settings, storage: Storage) -> None:
-    """Raises Problem for URLs and buckets that are not allowed, in the request and in what follows upon it."""
+    """Raises Problem for URLs and buckets that are not allowed and archives that cannot be, in the request and in what follows upon it."""
     if isinstance(request, CallbackRequested):
         check_callback(request.url, settings)
     for bucket in buckets_of(request):
         bucket_of(storage, bucket)
+    if isinstance(request, ZipRequested):
+        check_archive(request, settings, storage.default_bucket)
     check_follow_ups((*request.then, *request.otherwise), settings, storage)
 
 
@@ -80,6 +83,8 @@ def buckets_of(request: Request) -> set[str]:
     recipe = getattr(request, "recipe", None)
     if isinstance(recipe, Recipe) and recipe.watermark is not None:
         named.add(recipe.watermark.bucket)
+    if isinstance(request, ZipRequested):
+        named |= {request.target.bucket, request.manifest.bucket if request.manifest else "", *(e.bucket for e in request.entries)}
     return named
 
 

@@ -20,8 +20,8 @@ STREAM = "stream"
 PROGRESSIVE = ":stream:progressive"
 """End of the key of a StreamReady of a film that is still being encoded; that of the whole film ends with `:stream`."""
 
-JobRow = tuple[str, str, str, str, str, int, int, int, str, bytes]
-"""job_id, kind, type, state, subject, created_ms, updated_ms, recorded_ms, waiting, record."""
+JobRow = tuple[str, str, str, str, str, str, int, int, int, str, bytes]
+"""job_id, kind, type, state, subject, owner, created_ms, updated_ms, recorded_ms, waiting, record."""
 
 
 class Folded(msgspec.Struct):
@@ -142,7 +142,7 @@ def _speaks_of(folded: Folded, asset_id: str, at_ms: int) -> None:
 
 def _job_row(job: JobStatus, value: bytes, recorded_ms: int) -> JobRow:
     return (
-        job.job_id, job.kind, job.request_type, job.state, job.subject, job.created_ms, job.updated_ms, recorded_ms,
+        job.job_id, job.kind, job.request_type, job.state, job.subject, job.owner, job.created_ms, job.updated_ms, recorded_ms,
         waiting_service(job), value,
     )  # fmt: skip
 

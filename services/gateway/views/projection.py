@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from schemas.api import Attempt, JobView, OutputView, Problem, TaskCounts
-from schemas.events import TERMINAL, ErrorInfo, JobStatus, Output, Request, UploadReceived
+from schemas.events import TERMINAL, ErrorInfo, JobStatus, Output, Request
 from services.gateway.views.times import rfc3339, rfc3339_or_none
 
 Sign = Callable[[Output], str]
@@ -102,7 +102,8 @@ def waiting_service(job: JobStatus) -> str:
 
 def accepted_status(request: Request, *, request_type: str, kind: str, service: str, subject: str, source: str, at_ms: int) -> JobStatus:
     """What is known of a job before the coordinator has seen its request."""
-    title = (request.title or request.filename) if isinstance(request, UploadReceived) else ""
+    # As the intake takes it.
+    title = str(getattr(request, "title", "") or getattr(request, "filename", ""))
     return JobStatus(
         job_id=request.job_id or "",
         kind=kind,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from schemas.events import TERMINAL, JobStatus, Output
+from services.gateway.uploads.archives import saved_as
 from services.gateway.views.fleet import Fleet
 from services.gateway.views.projection import job_view
 from services.gateway.views.queue import explain
@@ -15,6 +16,8 @@ from services.gateway.views.store import StoredJob, View
 from services.gateway.views.urls import OutputUrls
 
 _decode = msgspec.json.Decoder(JobStatus).decode
+ARCHIVE = "archive"
+"""Role of an output that is to be saved and not to be shown."""
 _ORIGINS = 8
 """Addresses of the gateway for which an answer is kept; clients may send any Host."""
 _WORDS_SECONDS = 1.0
@@ -76,7 +79,8 @@ class Statuses:
 
             def sign(output: Output) -> str:
                 nonlocal relative
-                url = self._urls.of(output)
+                filename = saved_as(status.title, output.key) if output.role == ARCHIVE else ""
+                url = self._urls.of(output, filename=filename)
                 relative = relative or url.startswith("/")
                 return origin + url if url.startswith("/") else url
 

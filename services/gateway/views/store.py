@@ -20,7 +20,7 @@ import msgspec
 from services.gateway.views.fold import Folded
 from services.runtime.kafka.reader import Place
 
-VERSION = "2"
+VERSION = "3"
 """Of the tables. Another version is not migrated but filled again."""
 STALE_MS = 20 * 3600 * 1000
 """Compaction drops tombstones after a day (`delete.retention.ms`): a view that slept longer may have missed one."""
@@ -31,13 +31,14 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS offsets (topic TEXT, partition INTEGER, next INTEGER NOT NULL, PRIMARY KEY (topic, partition)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS jobs (
-  job_id TEXT PRIMARY KEY, kind TEXT NOT NULL, type TEXT NOT NULL, state TEXT NOT NULL, subject TEXT NOT NULL, created_ms INTEGER NOT NULL,
-  updated_ms INTEGER NOT NULL, recorded_ms INTEGER NOT NULL, waiting TEXT NOT NULL, record BLOB NOT NULL);
+  job_id TEXT PRIMARY KEY, kind TEXT NOT NULL, type TEXT NOT NULL, state TEXT NOT NULL, subject TEXT NOT NULL, owner TEXT NOT NULL,
+  created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL, recorded_ms INTEGER NOT NULL, waiting TEXT NOT NULL, record BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS jobs_recent ON jobs (created_ms DESC, job_id DESC);
 CREATE INDEX IF NOT EXISTS jobs_state ON jobs (state, created_ms DESC, job_id DESC);
 CREATE INDEX IF NOT EXISTS jobs_kind ON jobs (kind, created_ms DESC, job_id DESC);
 CREATE INDEX IF NOT EXISTS jobs_subject ON jobs (subject, kind, created_ms DESC);
 CREATE INDEX IF NOT EXISTS jobs_waiting ON jobs (waiting, created_ms) WHERE waiting <> '';
+CREATE INDEX IF NOT EXISTS jobs_unfinished ON jobs (kind, owner) WHERE state NOT IN ('succeeded', 'failed', 'cancelled');
 CREATE TABLE IF NOT EXISTS assets (
   asset_id TEXT PRIMARY KEY, created_ms INTEGER NOT NULL, deleted_ms INTEGER NOT NULL, newest_job_ms INTEGER NOT NULL, record BLOB);
 CREATE INDEX IF NOT EXISTS assets_recent ON assets (created_ms DESC, asset_id DESC);
@@ -195,6 +196,12 @@ class View:
         sql = f"SELECT {_JOB} FROM jobs WHERE subject = ? AND (? = '' OR kind = ?) ORDER BY created_ms DESC LIMIT ?"  # noqa: S608
         return [StoredJob(*row) for row in self._reader.execute(sql, (subject, kind, kind, limit))]
 
+    def unfinished(self, kind: str, owner: str) -> int:
+        """How many jobs of a kind an owner has that have not ended."""
+        # Word for word the condition of the index: else SQLite would not use it.
+        sql = "SELECT count(*) FROM jobs WHERE kind = ? AND owner = ? AND state NOT IN ('succeeded', 'failed', 'cancelled')"
+        return int(self._reader.execute(sql, (kind, owner)).fetchone()[0])
+
     def asset(self, asset_id: str) -> StoredAsset | None:
         """An asset, deleted ones included."""
         sql = f"SELECT asset_id, created_ms, {_VISIBLE}, record FROM assets WHERE asset_id = ?"  # noqa: S608
@@ -222,8 +229,8 @@ class View:
 
 def _write_jobs(db: sqlite3.Connection, folded: Folded) -> None:
     db.executemany("DELETE FROM jobs WHERE job_id = ?", [(j,) for j in folded.jobs_gone])
-    db.executemany("INSERT OR REPLACE INTO jobs VALUES (?,?,?,?,?,?,?,?,?,?)", folded.jobs.values())
-    db.executemany("INSERT OR IGNORE INTO jobs VALUES (?,?,?,?,?,?,?,?,?,?)", folded.accepted.values())
+    db.executemany("INSERT OR REPLACE INTO jobs VALUES (?,?,?,?,?,?,?,?,?,?,?)", folded.jobs.values())
+    db.executemany("INSERT OR IGNORE INTO jobs VALUES (?,?,?,?,?,?,?,?,?,?,?)", folded.accepted.values())
 
 
 def _write_assets(db: sqlite3.Connection, folded: Folded) -> None:

@@ -13,9 +13,12 @@ class OutputUrls:
         self._storage = storage
         self._life = life_seconds
 
-    def of(self, output: Output) -> str:
-        """Absolute, or from the path on where the gateway serves it itself. "" when the output's bucket is not ours."""
+    def of(self, output: Output, *, filename: str = "") -> str:
+        """Absolute, or from the path on where the gateway serves it itself. "" when the output's bucket is not ours.
+
+        `filename`: browsers save it under this name.
+        """
         try:
-            return self._storage.bucket(output.bucket).sign_get(output.key, expires_seconds=self._life)
+            return self._storage.bucket(output.bucket).sign_get(output.key, expires_seconds=self._life, filename=filename)
         except StorageError:
             return ""

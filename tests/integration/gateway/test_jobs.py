@@ -216,7 +216,7 @@ BAD: list[tuple[int, str, Any]] = [
     (400, "heights", '{"type":"UploadReceived","data":{"key":"k","recipe":{"heights":["x"]}}}'),
     (400, "no type of job", '{"type":"Nonsense","data":{}}'),
     (400, "no type of job", '{"type":"CancelRequested","data":{"job_id":"x"}}'),
-    (501, "zipper", '{"type":"ZipRequested","data":{"target":{"key":"x"}}}'),
+    (501, "indexer", '{"type":"IndexRequested","data":{"asset_id":"x"}}'),
     (404, "missing.mp4", '{"type":"UploadReceived","data":{"key":"missing.mp4"}}'),
     (400, "'..'", '{"type":"UploadReceived","data":{"key":"../x"}}'),
     (403, "allow-list", '{"type":"UploadReceived","data":{"key":"k","bucket":"elsewhere"}}'),

@@ -10,40 +10,15 @@ import pytest
 from services.gateway.auth.playback import ANYBODY, PlaybackKey, PlaybackTokens, TokenForged
 from services.gateway.folders.listing import films, shown_folders
 from services.gateway.folders.names import folder_fault, is_file, is_playable, is_shown, place, stream_name, stream_prefix
-from services.runtime.storage.base import ObjectInfo
-from services.runtime.storage.local import LocalStore
+from tests.unit.stores import CountingStore, counting_store, put
 
 NOW = 1_795_297_320.5
 
 
-class CountingStore(LocalStore):
-    """How often it was asked, and how many objects it listed."""
-
-    listings = heads = listed = 0
-
-    async def list(self, prefix: str = "", *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
-        self.listings += 1
-        async for item in super().list(prefix, start_after=start_after):
-            self.listed += 1
-            yield item
-
-    async def head(self, key: str) -> ObjectInfo:
-        self.heads += 1
-        return await super().head(key)
-
-
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[CountingStore]:
-    folder = tmp_path / "bucket"
-    folder.mkdir()
-    made = CountingStore(folder, bucket="bucket", signing_key=b"k" * 32)
-    yield made
-    await made.close()
-
-
-async def put(store: CountingStore, *keys: str) -> None:
-    for key in keys:
-        await store.put(key, b"x")
+    async with counting_store(tmp_path / "bucket") as made:
+        yield made
 
 
 async def shown(store: CountingStore, folder: str) -> list[tuple[str, str, str]]:
@@ -58,14 +33,14 @@ async def test_an_empty_bucket_has_no_folders(store: CountingStore) -> None:
 
 
 async def test_folders_at_the_top_are_shown_without_root_files_hidden_ones_and_our_own(store: CountingStore) -> None:
-    await put(store, "root.mp4", ".trash/a.mp4", "assets/a/poster.jpg", "jobs/1/x", "archives/a.zip")
-    await put(store, "b/one.mp4", "Älter/x.mp4", "A b#?%/deep/er/x.mp4", "assets2/x.mp4", "zoo.mp4", "zoo/z.txt")
+    put(store, "root.mp4", ".trash/a.mp4", "assets/a/poster.jpg", "jobs/1/x", "archives/a.zip", "checksums/ab/x.json")
+    put(store, "b/one.mp4", "Älter/x.mp4", "A b#?%/deep/er/x.mp4", "assets2/x.mp4", "zoo.mp4", "zoo/z.txt")
     assert await shown_folders(store) == ["A b#?%", "assets2", "b", "zoo", "Älter"]
 
 
 async def test_top_folders_cost_one_listing_each_whatever_is_in_them(store: CountingStore) -> None:
     for folder in ("a", "b", "c"):
-        await put(store, *(f"{folder}/x.hls/{n:05d}.ts" for n in range(200)))
+        put(store, *(f"{folder}/x.hls/{n:05d}.ts" for n in range(200)))
     assert await shown_folders(store) == ["a", "b", "c"]
     assert store.listings == 4
     assert store.listed == 3
@@ -73,8 +48,8 @@ async def test_top_folders_cost_one_listing_each_whatever_is_in_them(store: Coun
 
 async def test_streams_show_once_and_their_segments_never(store: CountingStore) -> None:
     for name in ("Crete", "Crete 2", "Crete.mp4"):
-        await put(store, f"H/{name}.hls/output.m3u8", *(f"H/{name}.hls/output{n:04d}.ts" for n in range(100)))
-    await put(store, "H/half.hls/output0001.ts", "H/deeper/x.mp4", "H/Crete.mp4", "Hx/other.mp4")
+        put(store, f"H/{name}.hls/output.m3u8", *(f"H/{name}.hls/output{n:04d}.ts" for n in range(100)))
+    put(store, "H/half.hls/output0001.ts", "H/deeper/x.mp4", "H/Crete.mp4", "Hx/other.mp4")
     assert await shown(store, "H") == [
         ("Crete", "hls", "H/Crete.hls/output.m3u8"),
         ("Crete 2", "hls", "H/Crete 2.hls/output.m3u8"),
@@ -88,13 +63,13 @@ async def test_streams_show_once_and_their_segments_never(store: CountingStore) 
 
 async def test_films_are_told_by_their_ending_in_any_case_and_nothing_else_is_shown(store: CountingStore) -> None:
     films_there = ["a.mp4", "b.AVI", "c.Mov", "d.mkv", "e.WebM", "ünï #1 100%?.mp4"]
-    await put(store, *(f"H/{name}" for name in films_there))
-    await put(store, "H/notes.txt", "H/mp4", "H/x.mp4.part", "H/output.m3u8", "H/0001.ts", "H/._a.mp4", "H/x.m4v")
+    put(store, *(f"H/{name}" for name in films_there))
+    put(store, "H/notes.txt", "H/mp4", "H/x.mp4.part", "H/output.m3u8", "H/0001.ts", "H/._a.mp4", "H/x.m4v")
     assert [name for name, *_ in await shown(store, "H")] == films_there
 
 
 async def test_a_folder_without_films_is_one_and_one_without_objects_is_none(store: CountingStore) -> None:
-    await put(store, "H/notes.txt", "assets/x.mp4", ".h/x.mp4")
+    put(store, "H/notes.txt", "assets/x.mp4", ".h/x.mp4")
     assert await films(store, "H") == []
     for name in ("none", "assets", ".h"):
         assert await films(store, name) is None
