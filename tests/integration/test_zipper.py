@@ -9,15 +9,16 @@ import random
 import shutil
 import subprocess
 import zipfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
 
 from schemas.events import ObjectRef, ZipEntry, ZipRequested
-from services.runtime.jobs.failures import Permanent, TaskError
+from services.runtime.jobs.failures import Permanent, TaskError, classify
 from services.runtime.jobs.handler import Job
 from services.runtime.jobs.plan import StoredPlan, result_key
 from services.runtime.settings import Settings
@@ -26,8 +27,10 @@ from services.runtime.storage.base import MIN_PART_BYTES, NotFound, Precondition
 from services.runtime.testing import JobEnvironment
 from services.zipper import compose
 from services.zipper.handler import handler
+from tests.servers.faulty import BROKEN, LOST, RESET, UNAVAILABLE, Fault, faulty
 from tests.servers.s3 import S3Server
 
+T = TypeVar("T")
 MIB = 1024**2
 TARGET = ObjectRef(key="out/all.zip")
 WHOLE = ZipRequested(target=TARGET, prefix="in/")
@@ -90,7 +93,9 @@ async def check(env: JobEnvironment, expected: dict[str, bytes], tmp_path: Path,
 
 
 async def nothing_left(env: JobEnvironment) -> None:
-    assert await env.storage.bucket().list_uploads() == []
+    uploads = await env.storage.bucket().list_uploads()
+    # A trial whose end failed too is ended by the next one.
+    assert [upload for upload in uploads if not upload.key.startswith(copies.PROBE_FOLDER)] == []
     assert [key for key in await env.keys() if key.startswith(("jobs/", "uploads/"))] == []
 
 
@@ -438,6 +443,55 @@ async def test_an_upload_that_was_never_claimed_is_ended(filled: JobEnvironment,
     assert len(await filled.storage.bucket().list_uploads()) == 1
     await filled.cleanup(job)
     await no_archive(filled)
+
+
+# ── A store that fails ─────────────────────────────────────────────────────────────────────────────────────────────
+
+FAULTS = {
+    "HEAD is refused": replace(UNAVAILABLE, operation="HeadObject", times=2),
+    "the upload is not begun": replace(BROKEN, operation="CreateMultipartUpload"),
+    "begun, and nobody heard of it": replace(LOST, operation="CreateMultipartUpload"),
+    "a copy fails": replace(BROKEN, operation="UploadPartCopy", after=2),
+    "copied, and nobody heard of it": replace(LOST, operation="UploadPartCopy", after=2),
+    "a part is reset": replace(RESET, operation="UploadPart", times=2),
+    "a short read": Fault(operation="GetObject", after=6, answer_bytes=2000),
+    "a read is reset": Fault(operation="GetObject", after=5, answer_bytes=50_000, reset=True),
+    "slow": Fault(operation="GetObject", times=4, delay=1.0),
+    "completion fails": replace(BROKEN, operation="CompleteMultipartUpload"),
+    "completed, and nobody heard of it": replace(LOST, operation="CompleteMultipartUpload"),
+    "away for long": replace(UNAVAILABLE, after=12, times=30),
+}
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_store_that_fails(s3_server: S3Server, tmp_path: Path, name: str):
+    """The coordinator repeats a task that failed for the moment; here the test does."""
+    if s3_server.named_buckets:
+        pytest.skip("the named bucket is not empty, and these tests look at the whole of it")
+    content = {key: CONTENT[key] for key in CONTENT if not key.endswith("b.mp4")}
+    async with faulty(s3_server.endpoint) as proxy:
+        settings = msgspec.structs.replace(s3_server.settings(s3_server.make_bucket()), s3_endpoint=proxy.endpoint)
+        async with JobEnvironment(handler(), tmp_path, settings=settings) as env:
+            for key, data in content.items():
+                await env.put(key, data)
+            proxy.faults = [FAULTS[name]]
+            job = env.job(WHOLE)
+            stored = await _persistent(lambda: env.plan(job))
+            await _persistent(lambda: rest_of(env, job, stored))
+            await _persistent(lambda: env.cleanup(job))
+            assert proxy.faults == [], "the fault did not come to pass"
+            await check(env, content, tmp_path)
+
+
+async def _persistent(work: Callable[[], Awaitable[T]]) -> T:
+    for _ in range(12):
+        try:
+            return await work()
+        except Exception as wrong:
+            if classify(wrong).failure_class != "transient":
+                raise
+    return await work()
 
 
 # ── Large and many ─────────────────────────────────────────────────────────────────────────────────────────────────

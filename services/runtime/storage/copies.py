@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -21,8 +22,8 @@ from services.runtime.storage.base import (
     StorageError,
 )
 
-PROBE_KEY: Final = ".reelworks-probe/copy"
-"""Of the upload that is begun in the target and given up: no object ever appears there."""
+PROBE_FOLDER: Final = ".reelworks-probe/"
+"""Of the uploads that are begun in the target and given up: no object ever appears there."""
 SECONDS: Final = 3600.0
 """An answer holds so long: rights change."""
 _RANGE = 1024
@@ -68,8 +69,9 @@ async def probe(
 
 
 async def _tried(source: ObjectStore, info: ObjectInfo, target: ObjectStore) -> Copies:
+    key = f"{PROBE_FOLDER}{uuid.uuid4().hex}"
     try:
-        upload = await target.begin_upload(PROBE_KEY, checksums=True)
+        upload = await target.begin_upload(key, checksums=True)
     except Refused as wrong:
         return Copies(possible=False, reason=f"no multipart upload can be begun: {wrong}")
     try:
@@ -101,4 +103,7 @@ async def _copy(source: ObjectStore, info: ObjectInfo, target: ObjectStore, uplo
 
 async def _abandon(target: ObjectStore, upload: MultipartUpload) -> None:
     with suppress(StorageError):
-        await target.abort_upload(upload)
+        # Those too that nobody heard of, or that a process left which died: none is needed for longer than some seconds.
+        for begun in await target.list_uploads(PROBE_FOLDER):
+            if begun.key == upload.key or begun.initiated_ms < (time.time() - SECONDS) * 1000:
+                await target.abort_upload(begun)

@@ -164,8 +164,10 @@ class CopiedChecksums:
             return False
         finally:
             with suppress(StorageError):
-                if upload:
-                    await call("abort_multipart_upload", upload=upload)
+                # One whose answer was lost too, when it was asked for a second time.
+                begun = await self._control.call("list_multipart_uploads", bucket=bucket, Prefix=key) if upload else {}
+                for each in begun.get("Uploads", []):
+                    await call("abort_multipart_upload", upload=each["UploadId"])
             with suppress(StorageError):
                 await call("delete_object")
 
