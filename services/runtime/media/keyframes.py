@@ -219,7 +219,10 @@ def _track(moov: memoryview, number: int) -> _Track | None:
     tables = dict(_boxes(stbl))
     if struct.unpack_from(">I", tables[b"stsd"], 4)[0] != 1:
         return None
-    runs = _pairs(tables[b"stts"], "II")
+    runs = list(_pairs(tables[b"stts"], "II"))
+    # Some bytes can claim billions of pictures; as many have a size as there are, and each of those takes four bytes.
+    if sum(count for count, _ in runs) != _sized(tables[b"stsz"]):
+        raise _Malformed("its pictures are counted in two ways")
     decoded = array("q", accumulate(chain.from_iterable(repeat(step, count) for count, step in runs), initial=0))
     ends = decoded.pop()
     shown: Sequence[int] = decoded
@@ -254,6 +257,14 @@ def _timescale(header: memoryview) -> int:
     if not value:
         raise _Malformed("a clock without ticks")
     return value
+
+
+def _sized(stsz: memoryview) -> int:
+    """How many samples have a size of their own (8.7.3.2). All of the same size, as no film's are, is nonsense here."""
+    same, count = struct.unpack_from(">II", stsz, 4)
+    if same or 12 + 4 * count > len(stsz):
+        raise _Malformed("its pictures have no sizes")
+    return int(count)
 
 
 def _pairs(body: memoryview, layout: str) -> Iterator[tuple[int, int]]:

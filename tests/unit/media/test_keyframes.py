@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,16 @@ async def test_an_index_in_front_or_behind_and_in_64_bits() -> None:
     size = int.from_bytes(data[at : at + 4], "big")
     wide = data[:at] + b"\0\0\0\1mdat" + (size + 8).to_bytes(8, "big") + data[at + 8 :]
     assert await by_index_of(wide) == await by_index(whole) == await by_index(film("-movflags", "+faststart"))
+
+
+def test_an_index_that_claims_billions_of_pictures() -> None:
+    whole = film().read_bytes()
+    moov = bytearray(whole[whole.index(b"moov") + 4 :])
+    at = moov.index(b"stts") + 12  # behind the number of runs: the pictures of the first one
+    assert struct.unpack_from(">I", moov, at)[0] == 150
+    moov[at : at + 4] = b"\xff" * 4
+    with pytest.raises(keyframes.DAMAGED):
+        keyframes.cuts_of(bytes(moov), 0)
 
 
 @given(st.data())
