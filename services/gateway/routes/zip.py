@@ -15,15 +15,15 @@ import msgspec
 from aiohttp import web
 
 from schemas.api import NewArchive, OldZip
-from schemas.events import KINDS, JobStatus, ObjectRef, Output, ZipEntry, ZipRequested
+from schemas.events import KINDS, JobStatus, ObjectRef, ZipEntry, ZipRequested
 from services.gateway.announce import accepted, announce, known_before, traceparent_of
+from services.gateway.archives import titles
 from services.gateway.auth.token import bearer, is_same
 from services.gateway.body import idempotency_key, read_json
 from services.gateway.context import GATEWAY, Gateway
 from services.gateway.identity import event_id, job_id
 from services.gateway.problems import Problem
 from services.gateway.uploads import archives
-from services.gateway.uploads.names import title_of
 from services.gateway.uploads.requests import with_callback
 from services.runtime.archives import manifest
 from services.runtime.kafka.producer import BrokerUnavailable
@@ -143,7 +143,7 @@ async def films(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     body = await read_json(request, NewArchive)
     archives.check_count(len(body.assets), gateway.settings)
-    found = [_film(gateway, asset_id) for asset_id in dict.fromkeys(body.assets)]
+    found = titles.files_of(body.assets, gateway.catalogue.film)
     follow = with_callback(body.callback, gateway.settings)
     event = event_id("POST /v1/archives", body.owner, idempotency_key(request))
     job = job_id(event)
@@ -158,17 +158,6 @@ async def films(request: web.Request) -> web.Response:
     )
     wanted = archives.filled(wanted, gateway.storage.default_bucket)
     return accepted(gateway, request, await begin(request, wanted, event))
-
-
-def _film(gateway: Gateway, asset_id: str) -> tuple[str, Output]:
-    """Title and best file of an asset. Raises Problem 404 when it is not there, 409 when it has no file yet."""
-    film = gateway.catalogue.film(asset_id)
-    if film is None:
-        raise Problem(404, "no-such-asset", "there is no such asset", value=asset_id, accepted="ids of assets")
-    title, best = film.asset.title or title_of(film.asset.filename), archives.best_file(film.outputs)
-    if best is None:
-        raise Problem(409, "no-file", f"there is no MP4 of {title!r} yet", value=asset_id, accepted="assets that have `renditions`")
-    return title, best
 
 
 # ── The old wire ───────────────────────────────────────────────────────────────────────────────────────────────────

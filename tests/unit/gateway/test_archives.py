@@ -613,7 +613,7 @@ def test_films_are_their_best_files_under_their_titles() -> None:
     with pytest.raises(Problem, match="no such asset: y, z") as refused:
         titles.entries_of(["a", "y", "z"], library.get)
     assert refused.value.status == 404
-    with pytest.raises(Problem, match="no MP4 of c") as refused:
+    with pytest.raises(Problem, match="no MP4 of 'C' yet") as refused:
         titles.entries_of(["c"], {"c": film("C")}.get)
     assert refused.value.status == 409
 
