@@ -61,7 +61,13 @@ def store(connection: S3Connection, bucket: str) -> S3Store:
 
 
 @pytest.fixture
-def composite(s3_server: S3Server, writer: Any, bucket: str) -> str:
+def truthful(connection: S3Connection) -> None:
+    """As after a trial of a store that tells the true checksum of what it copies."""
+    connection.copied_checksums.true = True
+
+
+@pytest.fixture
+def composite(s3_server: S3Server, writer: Any, bucket: str, truthful: None) -> str:
     """The ETag of the object "composite", of DATA in two parts with checksums."""
     if "part checksums" in s3_server.lacks:
         pytest.skip(s3_server.lacks["part checksums"])
@@ -100,13 +106,20 @@ async def test_the_checksum_of_an_object_that_was_stored_with_one(store: S3Store
     assert line.total().requests == line.requests("HeadObject") == 1
 
 
+async def test_parts_are_believed_after_a_trial_only(store: S3Store, connection: S3Connection, composite: str, line: FaultyProxy) -> None:
+    connection.copied_checksums.true = None
+    told = await store.checksum("composite", etag=composite)
+    assert line.requests("UploadPartCopy") == 1
+    assert connection.copied_checksums.true is (told is not None)
+
+
 async def test_another_kind_of_checksum_is_none(store: S3Store, writer: Any, bucket: str) -> None:
     put = writer.put_object(Bucket=bucket, Key="sha", Body=DATA, ChecksumAlgorithm="SHA256")
     assert await store.checksum("sha", etag=put["ETag"].strip('"')) is None
 
 
 async def test_the_checksum_of_parts_that_was_computed_over_the_whole(
-    store: S3Store, writer: Any, bucket: str, s3_server: S3Server
+    store: S3Store, writer: Any, bucket: str, s3_server: S3Server, truthful: None
 ) -> None:
     if "part checksums" in s3_server.lacks:
         pytest.skip(s3_server.lacks["part checksums"])
