@@ -29,7 +29,7 @@ LEAST_COPY_BYTES: Final = 8 * MIB
 LARGE_BYTES: Final = HEAD_BYTES + LEAST_COPY_BYTES
 COPY_BYTES: Final = 256 * MIB
 """Of one copied range; more where there would be too many."""
-PART_BYTES: Final = 16 * MIB
+PART_BYTES: Final = 8 * MIB
 """Of one part that a worker uploads; a few of them are in its memory."""
 LARGEST_PART_BYTES: Final = 64 * MIB
 ASIDE_BYTES: Final = 64 * MIB

@@ -23,7 +23,7 @@ from services.zipper.uploads import Uploads, leftover_key
 log = get_logger(__name__)
 FETCHES: Final = 64
 """Objects that are read at once: enough to hide a latency of 20 ms behind the work."""
-FETCHED_BYTES: Final = 48 * MIB
+FETCHED_BYTES: Final = 32 * MIB
 """That may be in memory, waiting for their turn."""
 HEADS_AT_ONCE: Final = 4
 _THREAD_BYTES: Final = 256 * 1024

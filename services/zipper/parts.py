@@ -9,7 +9,7 @@ from typing import Final
 from services.runtime.storage.base import MIN_PART_BYTES
 from services.zipper.archive import Stored
 
-AT_ONCE: Final = 3
+AT_ONCE: Final = 2
 """Parts that are sent while the next one is filled."""
 
 Send = Callable[[int, bytes], Awaitable[Stored]]

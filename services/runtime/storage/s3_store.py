@@ -95,7 +95,7 @@ class S3Store:
         check_key(key)
         check_range(key, start, end)
         if start != end:
-            url = await self._control.presigned("get_object", {"Bucket": self.bucket, "Key": key}, _OWN_SECONDS)
+            url = await self._control.presigned_get(self.bucket, key, _OWN_SECONDS)
             chunks = self._connection.bytes.receive(
                 url, bucket=self.bucket, key=key, role=self._connection.role, start=start, end=end, if_match=if_match
             )
@@ -397,7 +397,7 @@ class S3Store:
         )
 
     async def source_for(self, key: str, *, seconds: int = 6 * 3600) -> str:
-        return await self._control.presigned("get_object", {"Bucket": self.bucket, "Key": check_key(key)}, seconds)
+        return await self._control.presigned_get(self.bucket, check_key(key), seconds)
 
     async def close(self) -> None:
         await self._connection.close()
