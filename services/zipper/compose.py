@@ -29,6 +29,8 @@ LEAST_COPY_BYTES: Final = 8 * MIB
 LARGE_BYTES: Final = HEAD_BYTES + LEAST_COPY_BYTES
 COPY_BYTES: Final = 256 * MIB
 """Of one copied range; more where there would be too many."""
+MOVE_BYTES: Final = 16 * MIB
+"""Of one range that a worker moves. Even pieces of a little more are a little more than half of it, and must be parts."""
 PART_BYTES: Final = 8 * MIB
 """Of one part that a worker uploads; a few of them are in its memory."""
 LARGEST_PART_BYTES: Final = 64 * MIB
@@ -133,7 +135,7 @@ def _count(size: int, length: int) -> int:
 
 
 def _range_bytes(total: int, copied: bool) -> int:
-    wanted = max(COPY_BYTES, 4 * total // MAX_PARTS) if copied else max(PART_BYTES, 2 * total // MAX_PARTS)
+    wanted = max(COPY_BYTES, 4 * total // MAX_PARTS) if copied else max(MOVE_BYTES, 2 * total // MAX_PARTS)
     return min(wanted, MAX_PART_BYTES if copied else LARGEST_PART_BYTES)
 
 

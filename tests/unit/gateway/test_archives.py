@@ -141,10 +141,12 @@ class Shelf:
 
 
 async def shelf(folder: Path, objects: Mapping[str, bytes]) -> Shelf:
-    folder.mkdir(exist_ok=True)
     store = Watched(folder)
+    # As files: the store would wait for the disk with each.
     for key, content in objects.items():
-        await store.put(f"p/{key}", content)
+        path = folder / "p" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
     storage = OneBucket(store)
     chosen = await select(storage, entries=(), prefix="p/", bucket="", exclude=None, limits=LIMITS)
     files = [archives.File(one.name, objects[one.key.removeprefix("p/")], one.modified_ms) for one in chosen]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from services.runtime.archives.records import header_bytes
 from services.runtime.storage.base import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES
 from services.zipper import compose
-from services.zipper.archive import MakePack, MoveRanges, Source
+from services.zipper.archive import MakePack, MoveRanges, Range, Source
 from services.zipper.compose import GIB, LARGE_BYTES, MIB, Layout, TooManyParts, is_large, ordered
 
 SIZES = st.one_of(
@@ -38,11 +38,13 @@ def archives(draw: st.DrawFn) -> tuple[Source, ...]:
 def check(sources: tuple[Source, ...], layout: Layout) -> None:
     """Every byte of every source, and every header, is in exactly one part; parts are in the order of the archive and keep the rules."""
     heads = {head.source: head for work in layout.heads for head in work.heads}
-    ranges = [each for work in layout.moves if isinstance(work, MoveRanges) for each in work.ranges]
+    ranges: dict[int, list[Range]] = {}
+    for each in (each for work in layout.moves if isinstance(work, MoveRanges) for each in work.ranges):
+        ranges.setdefault(each.source, []).append(each)
     packs = [work for work in layout.moves if isinstance(work, MakePack)]
     spans: list[tuple[int, int, int]] = []
     for n, each in enumerate(sources):
-        mine = sorted((r for r in ranges if r.source == n), key=lambda r: r.start)
+        mine = sorted(ranges.get(n, []), key=lambda r: r.start)
         packed = [pack for pack in packs if pack.first <= n < pack.last]
         if not is_large(each):
             assert (len(packed), mine, n in heads) == (1, [], False)
