@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import sys
 import tempfile
@@ -14,6 +15,8 @@ import msgspec
 from msgspec import Meta
 
 PREFIX = "REELWORKS_"
+START = secrets.token_hex(3)
+"""Tells this start of the process from all others. In a container the process id is the same each time."""
 
 
 class SettingsError(ValueError):
@@ -118,11 +121,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     run_dir: Annotated[
         str, _doc("Folder in which a service writes `{process id}.json` with the port it got. Set by `reelworks up` for its children.")
     ] = ""
-    instance: Annotated[str, _doc("Name of this process in logs and heartbeats. Empty: host and process id.")] = ""
+    instance: Annotated[str, _doc("Name of this process in logs and heartbeats, to which a mark of its start is added. Empty: host and process id.")] = ""
 
     def instance_name(self) -> str:
-        """`instance`, or a name that no other process has."""
-        return self.instance or f"{socket.gethostname()}-{os.getpid()}"
+        """A name that no other process has, nor an earlier start of this one: whoever goes by it owns the leases of its tasks."""
+        return f"{self.instance or f'{socket.gethostname()}-{os.getpid()}'}-{START}"
 
     def data_path(self) -> Path:
         """`data_dir`, or a folder of its own below the user's data folder."""

@@ -75,6 +75,18 @@ def test_kill_of_a_worker_in_mid_task_costs_seconds(loop: Cluster) -> None:
     assert {n.failure_class for n in job.attempts} == {"worker-lost"}
 
 
+def test_a_worker_that_is_started_again_under_its_name_owns_none_of_the_tasks_it_had(loop: Cluster) -> None:
+    """As a container is: the same host, the same process id, the same settings."""
+    loop.coordinator()
+    victim = loop.scripted(REELWORKS_INSTANCE="the-only-one")
+    job_id = loop.send(script("again", tasks=2, seconds=4), "again")
+    loop.wait(job_id, lambda j: any(o.progress for o in j.outstanding))
+    victim.kill()
+    loop.scripted(REELWORKS_INSTANCE="the-only-one")
+    job = loop.end(job_id)
+    assert (job.state, {n.failure_class for n in job.attempts}) == ("succeeded", {"worker-lost"})
+
+
 def test_kill_of_the_coordinator_in_the_middle_loses_nothing(loop: Cluster) -> None:
     victim = loop.coordinator()
     loop.scripted()

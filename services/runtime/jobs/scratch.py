@@ -7,28 +7,34 @@ import shutil
 import socket
 from pathlib import Path
 
+from services.runtime.settings import START
+
 
 def own(parent: Path) -> Path:
     """This process's folder for temporary files; made when it is first asked for."""
-    folder = parent / f"{socket.gethostname()}-{os.getpid()}"
+    folder = parent / _name()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def remove_own(parent: Path) -> None:
     """At a clean end: nothing stays behind."""
-    shutil.rmtree(parent / f"{socket.gethostname()}-{os.getpid()}", ignore_errors=True)
+    shutil.rmtree(parent / _name(), ignore_errors=True)
 
 
 def sweep(parent: Path) -> int:
     """Remove the folders of processes of this machine that are gone. Answers how many."""
     removed = 0
     for folder in parent.glob(f"{socket.gethostname()}-*") if parent.is_dir() else ():
-        number = folder.name.rpartition("-")[2]
-        if number.isdigit() and int(number) != os.getpid() and not _alive(int(number)):
+        number, _, start = folder.name.removeprefix(f"{socket.gethostname()}-").partition("-")
+        if number.isdigit() and start != START and (int(number) == os.getpid() or not _alive(int(number))):
             shutil.rmtree(folder, ignore_errors=True)
             removed += 1
     return removed
+
+
+def _name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{START}"
 
 
 def _alive(pid: int) -> bool:
