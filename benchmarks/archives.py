@@ -187,9 +187,15 @@ def _waiting(server: S3Server, proxy: ProxyProcess, bucket: str, job: str, first
         yield process
 
 
+def _noise(size: int) -> bytes:
+    """Bytes that do not shrink."""
+    block = random.Random(1).randbytes(min(size, 8 * MIB))
+    return block * (size // len(block))
+
+
 def _fill(server: S3Server, bucket: str, folder: str, count: int, size: int, ending: str) -> None:
     """Objects as boto3 stores them, with their CRC-32s; those of parts have one for each part, which this server does not tell reliably."""
-    client, piece = client_of(server.endpoint, server.key, server.secret), random.Random(1).randbytes(min(size, WHOLE_BYTES))
+    client, piece = client_of(server.endpoint, server.key, server.secret), _noise(min(size, WHOLE_BYTES))
 
     def put(n: int) -> None:
         key = f"{folder}/{n:06}.{ending}"
