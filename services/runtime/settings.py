@@ -121,7 +121,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     run_dir: Annotated[
         str, _doc("Folder in which a service writes `{process id}.json` with the port it got. Set by `reelworks up` for its children.")
     ] = ""
-    instance: Annotated[str, _doc("Name of this process in logs and heartbeats, to which a mark of its start is added. Empty: host and process id.")] = ""
+    instance: Annotated[
+        str, _doc("Name of this process in logs and heartbeats, to which a mark of its start is added. Empty: host and process id.")
+    ] = ""
 
     def instance_name(self) -> str:
         """A name that no other process has, nor an earlier start of this one: whoever goes by it owns the leases of its tasks."""
