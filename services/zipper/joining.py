@@ -9,7 +9,7 @@ from services.runtime.jobs.context import TaskContext
 from services.runtime.storage.base import NotFound, Part
 from services.runtime.together import together
 from services.zipper.archive import Archive, JoinSlice, SliceJoined, Stored
-from services.zipper.compose import even
+from services.zipper.compose import JOIN_BYTES, even
 from services.zipper.meter import Meter
 from services.zipper.uploads import ARCHIVE, Uploads, slice_key, stored
 
@@ -19,6 +19,8 @@ COPIES: Final = 8
 async def join(work: JoinSlice, archive: Archive, parts: list[Stored], ctx: TaskContext) -> SliceJoined:
     """Complete a slice of these parts, unless an earlier attempt has, and copy it."""
     meter = Meter()
+    if not parts:  # all that it was to have was put aside
+        return SliceJoined(parts=(), cost=meter.cost())
     uploads = Uploads(archive, ctx)
     home, size = uploads.store(work.slice), sum(part.size for part in parts)
     key = slice_key(ctx.job_id, work.slice)
@@ -26,7 +28,8 @@ async def join(work: JoinSlice, archive: Archive, parts: list[Stored], ctx: Task
         made = await home.complete_upload(await uploads.of(work.slice), in_order(parts))
     except NotFound:
         made = await home.head(key)
-    cuts = even(size, archive.slices[work.slice]) if size >= archive.slices[work.slice] else [(0, size)]
+    # What deflate left may be far less than was planned for, and every range but one must be long enough for a part.
+    cuts = even(size, -(-size // JOIN_BYTES))
     upload = await uploads.of(ARCHIVE)
     target, turn = uploads.store(ARCHIVE), asyncio.Semaphore(COPIES)
 

@@ -172,6 +172,18 @@ async def test_an_archive_in_slices(env: JobEnvironment, tmp_path: Path, monkeyp
     await check(env, content, tmp_path)
 
 
+async def test_a_slice_of_which_deflate_leaves_next_to_nothing(env: JobEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(compose, "MAX_PARTS", compose.TAIL_PARTS + 2)
+    monkeypatch.setattr(compose, "TASK_MOVE_BYTES", 10 * MIB)
+    content = {"in/a.mp4": noise(compose.LARGE_BYTES)} | {f"in/{n}.txt": b"hello " * MIB for n in range(3)}
+    for key, data in content.items():
+        await env.put(key, data)
+    done = await env.run(WHOLE)
+    assert len(done.results["join"]) > 1
+    assert done.results["join"][-1]["parts"] == []
+    await check(env, content, tmp_path)
+
+
 @pytest.mark.parametrize(("method", "expected"), [("store", zipfile.ZIP_STORED), ("deflate", zipfile.ZIP_DEFLATED)])
 async def test_the_method_that_was_asked_for(env: JobEnvironment, tmp_path: Path, method: Any, expected: int):
     content = {"in/a.mp4": b"x" * (20 * MIB), "in/b.txt": b"y" * 5000}
