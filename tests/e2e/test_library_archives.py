@@ -140,7 +140,7 @@ async def test_what_goes_wrong_is_said_in_words(stack: Up, films: dict[str, byte
     await box(page, TITLES[0]).check()
     await page.get_by_role("button", name="Download as archive").click()
     await expect(page.locator("#archive-state")).to_have_text("The archive was not begun.")
-    await expect(page.locator("#archive-problem")).to_have_text("there is no such asset")
+    await expect(page.locator("#archive-problem")).to_have_text("there is no such asset: gone")
     assert await violations(page) == []
     assert [c for c in complaints if "/v1/archives: " not in c] == []
 
