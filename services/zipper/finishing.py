@@ -148,7 +148,7 @@ async def _publish(
             meter.sent(len(body))
             info = await store.put(target.key, body, content_type=CONTENT_TYPE, if_none_match=not target.replace)
     except (PreconditionFailed, NotFound) as wrong:
-        info = await _earlier(archive, made, end, wrong, ctx)
+        return await _earlier(archive, made, end, wrong, ctx)
     if info.size != made.at + len(end):
         raise Transient("output", f"{target.key!r} has {info.size} bytes in place of {made.at + len(end)}")
     await _compare(info, end, ctx)

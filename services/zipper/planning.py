@@ -16,7 +16,6 @@ from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent
 from services.runtime.jobs.handler import Job
 from services.runtime.jobs.plan import Plan, Stage
-from services.runtime.settings import variable
 from services.runtime.storage import copies
 from services.runtime.storage.base import NotFound, ObjectInfo
 from services.runtime.storage.copies import Copies
@@ -41,15 +40,10 @@ async def plan(job: Job, ctx: TaskContext) -> Plan:
     planned_ms = int(time.time() * 1000)
     target = target_of(request, ctx)
     await _check_target(target, ctx)
-    settings = ctx.settings
-    limits = selection.Limits(
-        entries=settings.archive_max_entries, bytes=settings.archive_max_bytes,
-        entries_setting=variable("archive_max_entries"), bytes_setting=variable("archive_max_bytes"),
-    )  # fmt: skip
     try:
         chosen = await selection.select(
             ctx.storage, entries=await _entries(request, ctx), prefix=request.prefix, bucket=request.bucket,
-            exclude=(target.bucket, target.key), limits=limits, concurrency=LOOKS,
+            exclude=(target.bucket, target.key), limits=selection.limits_of(ctx.settings), concurrency=LOOKS,
         )  # fmt: skip
     except Unusable as wrong:
         raise Permanent(wrong.code, wrong.message, wrong.hint) from None

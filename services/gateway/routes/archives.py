@@ -19,8 +19,7 @@ from services.gateway.context import GATEWAY, Gateway
 from services.gateway.problems import Problem
 from services.gateway.uploads.requests import bucket_of
 from services.gateway.views.times import rfc3339
-from services.runtime.archives.selection import Limits, Unusable, select
-from services.runtime.settings import variable
+from services.runtime.archives.selection import Unusable, limits_of, select
 
 GATE: web.AppKey[DownloadGate] = web.AppKey("archive downloads", DownloadGate)
 LINKS: web.AppKey[Links] = web.AppKey("archive links", Links)
@@ -86,16 +85,13 @@ async def _download(request: web.Request, wish: ArchiveWish) -> web.StreamRespon
 
 async def _archive(gateway: Gateway, wish: ArchiveWish) -> Archive:
     """The archive of a wish, as the objects are now. Raises Problem for what cannot be one, saying why; 403 for a bucket."""
-    settings = gateway.settings
     entries = [*wish.entries, *titles.entries_of(wish.assets, gateway.catalogue.film)]
     for bucket in {wish.bucket, *(entry.bucket for entry in entries)}:
         bucket_of(gateway.storage, bucket)
-    limits = Limits(
-        entries=settings.archive_max_entries, bytes=settings.archive_max_bytes,
-        entries_setting=variable("archive_max_entries"), bytes_setting=variable("archive_max_bytes"),
-    )  # fmt: skip
     try:
-        chosen = await select(gateway.storage, entries=entries, prefix=wish.prefix, bucket=wish.bucket, exclude=None, limits=limits)
+        chosen = await select(
+            gateway.storage, entries=entries, prefix=wish.prefix, bucket=wish.bucket, exclude=None, limits=limits_of(gateway.settings)
+        )
     except Unusable as wrong:
         raise Problem(_STATUSES.get(wrong.code, 400), wrong.code, wrong.message, accepted=wrong.hint) from None
     # Of thousands of objects: some tenths of a second, in which others are to have their turn.

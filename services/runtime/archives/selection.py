@@ -10,6 +10,7 @@ import msgspec
 
 from schemas.events import ZipEntry
 from services.runtime.archives import names
+from services.runtime.settings import Settings, variable
 from services.runtime.storage.base import NotFound, ObjectInfo, Storage
 from services.runtime.together import together
 
@@ -34,6 +35,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     entries_setting: str
     """Environment variable in which the limit is set, for the message."""
     bytes_setting: str
+
+
+def limits_of(settings: Settings) -> Limits:
+    """As they are set."""
+    return Limits(
+        entries=settings.archive_max_entries, bytes=settings.archive_max_bytes,
+        entries_setting=variable("archive_max_entries"), bytes_setting=variable("archive_max_bytes"),
+    )  # fmt: skip
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):

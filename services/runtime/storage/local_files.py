@@ -167,15 +167,8 @@ class Folder:
         exists = PreconditionFailed(f"{key!r} exists already in bucket {self.bucket!r}")
         if present is not None:
             raise exists
-        try:
-            os.link(draft.name, name, src_dir_fd=draft.folder, dst_dir_fd=parent, follow_symlinks=False)
-        except FileExistsError:
-            raise exists from None
-        except OSError as wrong:
-            if wrong.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
-                raise
-            # A file system without hard links (exFAT, some network shares): the lock keeps other processes of ours away.
-            os.replace(draft.name, name, src_dir_fd=draft.folder, dst_dir_fd=parent)
+        if not draft.link(parent, name):
+            raise exists
         # Under its other name the draft is removed by Draft.close.
 
     def remove(self, key: str) -> None:
@@ -256,6 +249,19 @@ class Draft:
         if content_type and hasattr(os, "setxattr"):
             with suppress(OSError):
                 os.setxattr(self.fd, TYPE_ATTRIBUTE, content_type.encode())
+
+    def link(self, folder: int, name: str) -> bool:
+        """Give it a name that is free; False when there is something of that name."""
+        try:
+            os.link(self.name, name, src_dir_fd=self.folder, dst_dir_fd=folder, follow_symlinks=False)
+        except FileExistsError:
+            return False
+        except OSError as wrong:
+            if wrong.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            # A file system without hard links (exFAT, some network shares): where it matters, a lock keeps other processes of ours away.
+            os.replace(self.name, name, src_dir_fd=self.folder, dst_dir_fd=folder)
+        return True
 
     def finish(self) -> None:
         """All of it is on the disk; its time is exact, since the kernel's own clock for files ticks in milliseconds."""

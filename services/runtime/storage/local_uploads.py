@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import secrets
@@ -68,17 +67,11 @@ class Uploads:
         name = f"{number:05}"
         with self._home(upload) as home:
             status = os.fstat(draft.fd)
-            try:
-                os.link(draft.name, name, src_dir_fd=draft.folder, dst_dir_fd=home)
-            except FileExistsError:
+            if not draft.link(home, name):
                 if there := _same(home, name, draft.fd):
                     status = there
                 else:
                     os.replace(draft.name, name, src_dir_fd=draft.folder, dst_dir_fd=home)
-            except OSError as wrong:
-                if wrong.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
-                    raise
-                os.replace(draft.name, name, src_dir_fd=draft.folder, dst_dir_fd=home)  # a file system without hard links
             return Part(number=number, etag=etag_of(status), size=draft.size)
 
     def parts(self, upload: MultipartUpload) -> list[Part]:
