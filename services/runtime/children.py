@@ -42,6 +42,32 @@ def end(process: subprocess.Popen[bytes], *, grace_seconds: float) -> int:
     return process.wait()
 
 
+class ReservedPort:
+    """A port that stays ours until `close`: for a server that is started again on the same port.
+
+    A socket is bound to it and does not listen. A server that sets SO_REUSEADDR, as Java's and Python's do, may listen
+    beside it; nobody is given the port for an outgoing connection or for a bind to 0. That is how Linux does it; elsewhere
+    no second bind is possible, so there the port is only known to have been free.
+    """
+
+    def __init__(self, number: int = 0, host: str = "127.0.0.1") -> None:
+        """`number` 0: any that is free. Raises OSError when it is taken."""
+        self._held = socket.socket()
+        try:
+            self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._held.bind((host, number))
+            self.number: int = self._held.getsockname()[1]
+        except OSError:
+            self._held.close()
+            raise
+        if not sys.platform.startswith("linux"):
+            self._held.close()
+
+    def close(self) -> None:
+        """Let it go."""
+        self._held.close()
+
+
 def free_port(host: str = "127.0.0.1") -> int:
     """A port that nobody listens on at this moment. For programs that cannot tell which port they got from 0."""
     with socket.socket() as probe:

@@ -22,7 +22,7 @@ import uuid
 from pathlib import Path
 from types import TracebackType
 
-from services.runtime.children import dies_with_parent, end, free_port
+from services.runtime.children import ReservedPort, dies_with_parent, end
 from services.runtime.kafka import training
 from services.runtime.kafka.admin import answers
 
@@ -144,6 +144,8 @@ class EmbeddedKafka:
         self.port = port
         self._jvm_options = jvm_options
         self._process: subprocess.Popen[bytes] | None = None
+        self._held: ReservedPort | None = None
+        """The port, while the broker is down between two starts: clients come back to where it was."""
 
     @property
     def bootstrap_servers(self) -> str:
@@ -162,19 +164,42 @@ class EmbeddedKafka:
         self._jvm_options = self._jvm_options or tuple(training.options(runtime, libs, self._train))
         self.data.mkdir(parents=True, exist_ok=True)
         remembered = self.data / "port"
-        port = self.port or (int(remembered.read_text()) if remembered.exists() else free_port())
+        wanted = self.port or (int(remembered.read_text()) if remembered.exists() else 0)
         for attempt in range(3):
-            if attempt and not self.port:
-                port = free_port()
-            if self._try_start(runtime, libs, port):
+            port = self._hold(0 if attempt and not self.port else wanted)
+            if port and self._try_start(runtime, libs, port):
                 self.port = port
                 remembered.write_text(str(port))
                 return self
         raise KafkaUnavailable(f"the embedded Kafka did not start; its log ends so:\n{self.log_tail()}\n{WAY_AROUND}")
 
+    def _hold(self, port: int) -> int:
+        """The port, ours from now on; 0 when somebody else has one that need not be it. Raises KafkaUnavailable when it must."""
+        if self._held is None or self._held.number != port:
+            self._release()
+            try:
+                self._held = ReservedPort(port)
+            except OSError:
+                if self.port:
+                    raise KafkaUnavailable(f"port {port} of the embedded Kafka is taken by another program") from None
+                return 0
+        return self._held.number
+
+    def _release(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
     def _try_start(self, runtime: str, libs: Path, port: int) -> bool:
+        controller = ReservedPort()
+        try:
+            return self._run(runtime, libs, port, controller.number)
+        finally:
+            controller.close()
+
+    def _run(self, runtime: str, libs: Path, port: int, controller_port: int) -> bool:
         logs, properties = self.data / "logs", self.data / "server.properties"
-        properties.write_text(PROPERTIES.format(port=port, controller_port=free_port(), logs=logs))
+        properties.write_text(PROPERTIES.format(port=port, controller_port=controller_port, logs=logs))
         (self.data / "log4j2.xml").write_text(LOGGING)
         # What the JVM unpacks lies with the rest: a broker that is killed cannot remove it, the next start does.
         temporary = self.data / "tmp"
@@ -242,3 +267,4 @@ class EmbeddedKafka:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
+        self._release()
