@@ -155,6 +155,19 @@ async def test_a_lost_answer_to_a_completion_if_none_match_does_not_hide_that_we
     assert await direct.read("won by parts") == b"mine"
 
 
+@pytest.mark.parametrize("passed", [0, 5, 17, 60, 130, 150, 180, 210, 240, 300])
+async def test_an_answer_that_ends_within_its_head_counts_for_none(
+    shaky: ObjectStore, direct: ObjectStore, line: FaultyProxy, passed: int
+) -> None:
+    await direct.put("head", b"1234567890" * 1000)
+    whole = await direct.head("head")
+    line.faults = [Fault(operation="HeadObject", answer_bytes=passed)]
+    assert await shaky.head("head") == whole  # asked once more
+    line.faults = [Fault(operation="HeadObject", answer_bytes=passed, times=100)]
+    with pytest.raises(StorageError):
+        await shaky.head("head")
+
+
 async def test_a_store_that_does_not_answer_is_an_error_worth_another_attempt(settings: Settings, line: FaultyProxy) -> None:
     storage = open_storage(msgspec.structs.replace(settings, s3_endpoint="http://127.0.0.1:9"))
     for call in (storage.bucket().head("a"), storage.bucket().read("a"), storage.bucket().put("a", b"x")):

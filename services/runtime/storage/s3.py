@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.client
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,7 +12,7 @@ from urllib.parse import quote
 
 import boto3.session
 from botocore.auth import S3SigV4QueryAuth
-from botocore.awsrequest import AWSRequest
+from botocore.awsrequest import AWSHTTPConnection, AWSHTTPSConnection, AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
@@ -27,6 +28,44 @@ _THREADS = 16
 # What a request that succeeded is told when it is repeated because its answer was lost.
 _AFTER_SUCCESS = ("NoSuchUpload", "PreconditionFailed")
 _BACKBLAZE = "before-sign.s3.DeleteObjects"
+
+
+class _WholeHead(http.client.HTTPResponse):
+    """An answer whose connection ended within its head is no answer.
+
+    http.client takes the end of the stream for the end of the head, and what there is of it for all: a HEAD that was cut would
+    be an object without a date, or of a size of which the last digits are missing.
+    """
+
+    def begin(self) -> None:
+        lines = _LastLine(self.fp)
+        self.fp = lines  # type: ignore[assignment]  (all that `begin` does with it is to read lines)
+        try:
+            super().begin()
+        finally:
+            if not self.isclosed():
+                self.fp = lines.stream
+        if lines.last == b"":
+            self.close()
+            raise http.client.RemoteDisconnected("the connection ended within the head of the answer")
+
+
+class _LastLine:
+    """A stream that is read by lines, and the last of them."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream, self.last = stream, b"\n"
+
+    def readline(self, limit: int = -1) -> bytes:
+        self.last = self.stream.readline(limit)
+        return self.last
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+# botocore, which sends all requests of this module, has no other place to say so.
+AWSHTTPConnection.response_class = AWSHTTPSConnection.response_class = _WholeHead
 
 
 class S3Control:
