@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from schemas.api import JobView
 from services.cli.exits import Exit
+from services.cli.output import plain
 
 
 def describe(job: JobView) -> str:
@@ -27,16 +28,17 @@ def describe(job: JobView) -> str:
 
 def verdict(job: JobView) -> str:
     """How it ended, in words."""
+    name = plain(job.title) or job.job_id
     match job.state:
         case "succeeded":
-            return f"{job.title or job.job_id}: done"
+            return f"{name}: done"
         case "cancelled":
-            return f"{job.title or job.job_id}: cancelled"
+            return f"{name}: cancelled"
         case "failed":
             why = f"{job.error.message} {job.error.hint}".strip() if job.error else "no reason was given"
-            return f"{job.title or job.job_id}: failed. {why}"
+            return f"{name}: failed. {plain(why)}"
         case _:
-            return f"{job.title or job.job_id}: {job.state}, {describe(job)}"
+            return f"{name}: {job.state}, {plain(describe(job))}"
 
 
 def exit_code(job: JobView) -> Exit:
@@ -47,11 +49,11 @@ def exit_code(job: JobView) -> Exit:
 def bars(console: Console) -> Progress:
     """Progress as all commands show it."""
     return Progress(
-        TextColumn("{task.fields[label]}"),
+        TextColumn("{task.fields[label]}", markup=False),
         BarColumn(bar_width=30),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
-        TextColumn("[dim]{task.fields[words]}"),
+        TextColumn("{task.fields[words]}", style="dim", markup=False),
         console=console,
     )
 

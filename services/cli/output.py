@@ -26,6 +26,11 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
+def plain(text: str) -> str:
+    """Somebody's words in one line, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 def console() -> Console:
     """For people, on stdout."""
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_COLUMNS)

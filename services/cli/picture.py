@@ -25,5 +25,5 @@ async def make_picture(settings: Settings, folder: Path) -> Path:
     command += ["-f", "lavfi", "-i", f"testsrc2=size=1280x720:rate=25:duration={SECONDS}"]
     command += ["-f", "lavfi", "-i", f"sine=frequency=440:sample_rate=48000:duration={SECONDS}"]
     command += ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", "96k", str(path)]
-    await output_of(command, timeout=120.0)
+    await output_of(command, within=None, timeout=120.0)
     return path

@@ -95,6 +95,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     drain_seconds: Annotated[float, _doc("Time that running tasks get after SIGTERM before they are handed back.", ge=0)] = 30.0
     lease_seconds: Annotated[float, _doc("A worker silent for so long, on the log's clock, loses its tasks.", ge=4, le=600)] = 8.0
     max_source_pixels: Annotated[int, _doc("Largest picture taken in, in pixels (default: 8192 × 4352).", ge=1)] = 8192 * 4352
+    max_source_seconds: Annotated[float, _doc("Longest film taken in, in seconds.", gt=0)] = 24 * 3600.0
+    media_memory_bytes: Annotated[int, _doc("Most memory (address space) of one ffmpeg or ffprobe.", ge=256 * 1024**2)] = 6 * 1024**3
+    media_confinement: Annotated[
+        Literal["full", "limits"],
+        _doc("`full`: media programs are kept from files, addresses and processes as far as the kernel can; `limits`: from memory only."),
+    ] = "full"
     ffmpeg: Annotated[str, _doc("Path of ffmpeg. Empty: PATH, then the wheel.")] = ""
     ffprobe: Annotated[str, _doc("Path of ffprobe. Empty: PATH, then the wheel.")] = ""
     packager: Annotated[str, _doc("Path of Shaka packager. Empty: PATH, then the wheel.")] = ""
@@ -176,10 +182,45 @@ SECRETS: frozenset[str] = frozenset(
 """Settings whose values are never shown."""
 
 
+SECRET_PROPERTIES: frozenset[str] = frozenset(
+    {
+        "sasl.password",
+        "sasl.oauthbearer.client.secret",
+        "sasl.oauthbearer.config",
+        "ssl.key.password",
+        "ssl.keystore.password",
+        "ssl.key.pem",
+    }
+)
+"""The same in the file that `kafka_config` names."""
+
+
 def secret_values(settings: Settings) -> list[str]:
-    """What must not be shown, each secret by itself where a setting holds several."""
+    """What must not be shown, each secret by itself where a setting holds several. Raises SettingsError."""
     keys = (pair.partition(":")[2].strip() for pair in settings.playback_keys.split(","))
-    return [value for value in (*(str(getattr(settings, name)) for name in SECRETS), *keys) if value]
+    kafka = (value for name, value in kafka_properties(settings).items() if name in SECRET_PROPERTIES)
+    return [value for value in (*(str(getattr(settings, name)) for name in SECRETS), *keys, *kafka) if value]
+
+
+def kafka_properties(settings: Settings) -> dict[str, str]:
+    """What is in the file that `kafka_config` names. Raises SettingsError, which never repeats a line: it may be a password."""
+    path = settings.kafka_config
+    if not path:
+        return {}
+    try:
+        lines = [line.strip() for line in Path(path).read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as wrong:
+        why = wrong.strerror if isinstance(wrong, OSError) else "it is not text"
+        raise SettingsError(f"REELWORKS_KAFKA_CONFIG={path!r} cannot be read: {why}") from None
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        if not line or line.startswith("#"):
+            continue
+        name, given, value = line.partition("=")
+        if not given:
+            raise SettingsError(f"REELWORKS_KAFKA_CONFIG={path!r}: line {number} is no `name=value`")
+        found[name.strip()] = value.strip()
+    return found
 
 
 def variable(field: str) -> str:

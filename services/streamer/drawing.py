@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from schemas.events import Output
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent
-from services.runtime.jobs.sources import locate
+from services.runtime.jobs.sources import confinement, locate
 from services.runtime.media import binaries, encode, remux, segment, stills
 from services.runtime.media.presentation import Rendition
 from services.runtime.media.process import spawn
@@ -31,7 +31,8 @@ async def draw(film: Film, ctx: TaskContext) -> StoryboardMade:
     path = ctx.scratch() / "storyboard"
     argv = remux.storyboard(programs.ffmpeg, width=board.width, height=board.height, columns=board.columns, rows=board.rows, path=str(path))
     ctx.progress(0.0, "drawing the storyboard")
-    async with spawn(argv, stdin=True, timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled) as running:
+    within, timeout = confinement(ctx), ctx.settings.task_timeout_seconds
+    async with spawn(argv, within=within, stdin=True, timeout=timeout, check=ctx.raise_if_cancelled) as running:
         await running.feed(_pictures(segments, rendition, board, ctx))
     picture = await asyncio.to_thread(lambda: path.read_bytes() if path.exists() else b"")
     if not picture:
@@ -66,7 +67,7 @@ async def _stills(film: Film, original: Original, ctx: TaskContext) -> tuple[Out
         programs.ffmpeg, location, original.source, origin=original.start_seconds,
         at=stills.seconds_of(original.thumbnail_at, original.frames * frame, frame),
         picture=encode.Picture(width=video.width, height=video.height, max_rate=0), folder=ctx.scratch(),
-        timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled,
+        within=confinement(ctx, location), timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled,
     )  # fmt: skip
     outputs: list[Output] = []
     for role, path, width, height in (

@@ -107,7 +107,7 @@ def refuse_long(rendition: Rendition) -> None:
         raise Permanent(
             "long-segments",
             f"{rendition.name} has segments of up to {longest:.1f} s; the flat layout has at most {LONGEST_SECONDS} s",
-            "So few pictures a second cannot be cut into shorter ones.",
+            "Transcode the film again: segments of today are shorter.",
         )
 
 

@@ -14,6 +14,7 @@ import msgspec
 from schemas.events import StreamRequested
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Transient
+from services.runtime.jobs.sources import confinement
 from services.runtime.media import binaries, cmaf, remux, segment
 from services.runtime.media.presentation import Rendition
 from services.runtime.media.process import output_of
@@ -87,7 +88,7 @@ async def _remux(segments: Segments, part: _Part, ctx: TaskContext) -> list[Path
         first_number=part.numbers.start + 1,
         pattern=str(folder / "%05d.ts"),
     )
-    await output_of(argv, timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled)
+    await output_of(argv, within=confinement(ctx), timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled)
     ctx.check_scratch()
     files = await asyncio.to_thread(lambda: sorted(folder.iterdir()))
     if len(files) != len(part.numbers):

@@ -8,11 +8,12 @@ import msgspec
 
 from schemas.events import StreamRequested
 from services.runtime.jobs.context import TaskContext
-from services.runtime.jobs.failures import Transient
+from services.runtime.jobs.failures import Permanent, Transient
 from services.runtime.jobs.handler import Finished, Job, JobHandler, Results, Task
 from services.runtime.jobs.plan import Plan
 from services.runtime.jobs.sources import telling
-from services.runtime.media.failures import MediaError
+from services.runtime.media.failures import BadMedia, MediaError
+from services.runtime.media.probe import refused
 from services.runtime.media.process import ProcessFailed
 from services.streamer import drawing, flattening, packaging, planning, publishing
 from services.streamer.film import Film, FlatMade, Made, MakeStoryboard, PackageOriginal, StoryboardMade, Work
@@ -36,7 +37,15 @@ class Stream:
         try:
             return await (drawing.draw(film, ctx) if isinstance(work, MakeStoryboard) else flattening.write(work, film, ctx))
         except (MediaError, ProcessFailed) as wrong:
-            # What is read here was written by us: it is not the source that is at fault.
+            reason = refused(wrong) if isinstance(wrong, ProcessFailed) else wrong
+            if film.original is not None and isinstance(reason, BadMedia):
+                # It was packaged as it is, damages and all.
+                raise Permanent(
+                    "undecodable",
+                    "parts of its pictures or of its sound are damaged, and cannot be read",
+                    "Transcode the film (upload it), which passes over what cannot be decoded.",
+                ) from wrong
+            # What was encoded by us is well: it is not the source that is at fault.
             raise Transient("media", str(wrong)) from wrong
 
     async def finish(self, job: Job, data: Any, results: Results[Any], ctx: TaskContext) -> Finished:

@@ -8,7 +8,7 @@ import msgspec
 
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent
-from services.runtime.jobs.sources import locate
+from services.runtime.jobs.sources import confinement, locate
 from services.runtime.media import binaries, cmaf, presentation, remux
 from services.runtime.media.packaging import Packaged, SegmentWriter, store_key, take_all
 from services.runtime.media.presentation import MANIFEST, Encryption, Presentation, Rendition
@@ -52,8 +52,8 @@ async def package(film: Film, ctx: TaskContext) -> PackagedMade:
         seconds = source.duration_seconds
         ctx.progress(seen.seconds / seconds if seconds else 0.0, "packaging")
 
-    timeout = ctx.settings.task_timeout_seconds
-    async with spawn(arguments, outputs=len(writers), timeout=timeout, check=ctx.raise_if_cancelled) as running:
+    within, timeout = confinement(ctx, location), ctx.settings.task_timeout_seconds
+    async with spawn(arguments, within=within, outputs=len(writers), timeout=timeout, check=ctx.raise_if_cancelled) as running:
         made = await take_all(running, writers, on_progress)
     complete = [_complete(rendition, packaged) for rendition, packaged in zip(renditions, made, strict=True)]
     kept = tuple(rendition for rendition in complete if rendition.segments)

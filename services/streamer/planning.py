@@ -185,8 +185,14 @@ async def _examine(request: StreamRequested, store: ObjectStore, info: ObjectInf
     programs = await binaries.find(ctx.settings)
     timeout = ctx.settings.task_timeout_seconds
     location = await store.source_for(request.key, seconds=sources.readable(ctx))
-    source = await probe(programs.ffprobe, location, container=found.container, check=ctx.raise_if_cancelled)
+    within = sources.confinement(ctx, location)
+    source = await probe(programs.ffprobe, location, within=within, container=found.container, check=ctx.raise_if_cancelled)
     why = eligibility.obstacle(source, request.recipe, info.size)
+    try:
+        sources.refuse_long(source, ctx.settings.max_source_seconds)
+    except Permanent as odd:
+        # The transcoder finds out whether it is so, by reading it.
+        why = odd.message
     if why:
         return None, why
     cuts: keyframes.Cuts | None = None
@@ -196,7 +202,7 @@ async def _examine(request: StreamRequested, store: ObjectStore, info: ObjectInf
         if cuts is None:
             cuts = await keyframes.of_packets(
                 programs.ffprobe, location, source.video.index,
-                longest=eligibility.LONGEST_SECONDS, timeout=timeout, check=ctx.raise_if_cancelled,
+                longest=eligibility.LONGEST_SECONDS, within=within, timeout=timeout, check=ctx.raise_if_cancelled,
             )  # fmt: skip
         why = eligibility.cut_obstacle(cuts, source.video, source)
         if why:

@@ -13,6 +13,7 @@ import msgspec
 from services.runtime.jobs import plan as plans
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent, Transient
+from services.runtime.jobs.sources import confinement
 from services.runtime.media import binaries, cmaf, encode, probe
 from services.runtime.media.presentation import SEGMENT_LIMIT, init_key, segment_key, video_name
 from services.runtime.media.process import output_of, spawn
@@ -43,7 +44,7 @@ async def mp4(work: ComposeMp4, film: Film, ctx: TaskContext) -> FileMade:
         if not sound:
             raise Permanent("no-sound", "the file announces sound, and not one piece of it could be decoded", probe.ACCEPTED)
         argv = encode.progressive(programs.ffmpeg, str(path), audio_path=sound, video=False)
-        await output_of(argv, timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled)
+        await output_of(argv, within=confinement(ctx), timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled)
     else:
         codecs.insert(0, await _compose(programs.ffmpeg, film, rung, store, folder, path, sound, ctx))
     return await _upload(programs.ffprobe, film, rung, path, ",".join(codecs), ctx)
@@ -54,8 +55,9 @@ async def copied(work: CopyMp4, film: Film, ctx: TaskContext) -> FileMade:
     programs = await binaries.find(ctx.settings)
     path = ctx.scratch() / "copied.mp4"
     ctx.progress(0.0, "copying")
-    argv = encode.remux(programs.ffmpeg, await locate(film, ctx), film.source, path=str(path), copy_audio=work.copy_audio)
-    await output_of(argv, timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled)
+    location = await locate(film, ctx)
+    argv = encode.remux(programs.ffmpeg, location, film.source, path=str(path), copy_audio=work.copy_audio)
+    await output_of(argv, within=confinement(ctx, location), timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled)
     return await _upload(programs.ffprobe, film, film.rungs[0], path, "", ctx)
 
 
@@ -73,7 +75,7 @@ async def stills(film: Film, ctx: TaskContext) -> StillsMade:
     ctx.progress(0.0, "taking the poster and the thumbnail")
     taken = await take(
         programs.ffmpeg, location, film.source, at=wanted, origin=film.origin_seconds, picture=top, folder=ctx.scratch(), overlay=overlay,
-        timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled,
+        within=confinement(ctx, location), timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled,
     )  # fmt: skip
     files: list[FileMade] = []
     store = ctx.storage.bucket(layout.results_bucket(film))
@@ -129,7 +131,8 @@ async def _compose(ffmpeg: str, film: Film, rung: Rung, store: ObjectStore, fold
             ctx.progress(0.9 * expected / (grid.ticks * max(film.frames, 1)))
             ctx.check_scratch()
 
-    async with spawn(argv, stdin=True, timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled) as running:
+    within, timeout = confinement(ctx), ctx.settings.task_timeout_seconds
+    async with spawn(argv, within=within, stdin=True, timeout=timeout, check=ctx.raise_if_cancelled) as running:
         await running.feed(fragments())
     return cmaf.read_init(init).codecs
 
@@ -171,7 +174,7 @@ async def _fetch_sound(film: Film, made: list[Made], store: ObjectStore, folder:
 
 async def _upload(ffprobe: str, film: Film, rung: Rung | None, path: Path, codecs: str, ctx: TaskContext) -> FileMade:
     """Measure the file, then let it appear."""
-    measured = await probe.probe(ffprobe, str(path), check=ctx.raise_if_cancelled)
+    measured = await probe.probe(ffprobe, str(path), within=confinement(ctx), check=ctx.raise_if_cancelled)
     size = (await asyncio.to_thread(path.stat)).st_size
     content_type = "video/mp4" if rung else "audio/mp4"
     store = ctx.storage.bucket(layout.results_bucket(film))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from services.runtime.jobs import sources
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent
-from services.runtime.media import binaries, encode, packaging
+from services.runtime.media import binaries, encode, packaging, sandbox
 from services.runtime.media.failures import BadMedia
 from services.runtime.media.packaging import Packaged, take_all
 from services.runtime.media.probe import refused
-from services.runtime.media.process import ProcessFailed, spawn
+from services.runtime.media.process import ProcessFailed, output_of, spawn
 from services.runtime.media.progress import Progress
 from services.transcoder import layout, renditions
 from services.transcoder.film import AudioMade, EncodeAudio, EncodeVideo, Film, RungMade, VideoMade
@@ -19,6 +20,7 @@ from services.transcoder.publishing import Publisher
 
 WATERMARK_LIMIT = 16 * 1024**2
 """Bytes of a watermark's file."""
+_IMAGE_SECONDS = 60.0
 
 
 async def video(work: EncodeVideo, film: Film, ctx: TaskContext) -> VideoMade:
@@ -27,9 +29,11 @@ async def video(work: EncodeVideo, film: Film, ctx: TaskContext) -> VideoMade:
     assert grid is not None
     programs = await binaries.find(ctx.settings)
     location = await locate(film, ctx)
+    most = math.ceil(ctx.settings.max_source_seconds * grid.rate)
     span = encode.Span(
         first_frame=chunk.first_frame,
-        frames=None if chunk.last else chunk.frames,
+        # The last one takes whatever is left, up to where a film is too long.
+        frames=max(1, most - chunk.first_frame + 1) if chunk.last else chunk.frames,
         rate=grid.rate,
         origin=film.origin_seconds,
         segment_frames=grid.segment_frames,
@@ -53,9 +57,9 @@ async def video(work: EncodeVideo, film: Film, ctx: TaskContext) -> VideoMade:
     def on_progress(seen: Progress) -> None:
         ctx.progress(seen.frames / chunk.frames if chunk.frames else 0.0, note)
 
-    timeout = ctx.settings.task_timeout_seconds
+    within, timeout = sources.confinement(ctx, location), ctx.settings.task_timeout_seconds
     try:
-        async with spawn(arguments, outputs=len(film.rungs), timeout=timeout, check=ctx.raise_if_cancelled) as running:
+        async with spawn(arguments, within=within, outputs=len(film.rungs), timeout=timeout, check=ctx.raise_if_cancelled) as running:
             made = await take_all(running, publishers, on_progress)
     except ProcessFailed as failed:
         if not failed.nothing_came:
@@ -65,6 +69,8 @@ async def video(work: EncodeVideo, film: Film, ctx: TaskContext) -> VideoMade:
     counts = {m.frames for m in made}
     if len(counts) != 1:
         raise Permanent("broken", f"the renditions of one chunk differ in length: {sorted(counts)} frames")
+    if chunk.first_frame + max(counts) > most:
+        raise sources.too_long(ctx.settings.max_source_seconds)
     return VideoMade(
         chunk=chunk.number,
         frames=counts.pop(),
@@ -83,11 +89,13 @@ async def audio(work: EncodeAudio, film: Film, ctx: TaskContext) -> AudioMade:
     location = await locate(film, ctx)
     track = film.source.audios[work.track]
     seconds = film.grid.segment_seconds if film.grid else 4.0
+    longest = ctx.settings.max_source_seconds + 1
 
     def arguments(descriptors: Sequence[int]) -> list[str]:
         return encode.audio_track(
-            programs.ffmpeg, location, track, origin=film.origin_seconds, segment_seconds=seconds, descriptor=descriptors[0]
-        )
+            programs.ffmpeg, location, track, origin=film.origin_seconds, longest=longest, segment_seconds=seconds,
+            descriptor=descriptors[0],
+        )  # fmt: skip
 
     def on_progress(seen: Progress) -> None:
         ctx.progress(seen.seconds / track.duration_seconds if track.duration_seconds else 0.0, "encoding the sound")
@@ -96,8 +104,9 @@ async def audio(work: EncodeAudio, film: Film, ctx: TaskContext) -> AudioMade:
     _, sounds = renditions.planned(film)
     publisher = Publisher(film, ctx, sounds[work.track], together=8)
     await _hand_out_key(film, ctx)
+    within, timeout = sources.confinement(ctx, location), ctx.settings.task_timeout_seconds
     try:
-        async with spawn(arguments, outputs=1, timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled) as running:
+        async with spawn(arguments, within=within, outputs=1, timeout=timeout, check=ctx.raise_if_cancelled) as running:
             (made,) = await take_all(running, [publisher], on_progress)
     except ProcessFailed as failed:
         # A header that announces sound with nothing behind it: the pictures are a film without it. And a film is not lost for
@@ -105,6 +114,8 @@ async def audio(work: EncodeAudio, film: Film, ctx: TaskContext) -> AudioMade:
         if not failed.nothing_came and (track.default or not isinstance(refused(failed), BadMedia)):
             raise
         made = Packaged()
+    if made.seconds > ctx.settings.max_source_seconds:
+        raise sources.too_long(ctx.settings.max_source_seconds)
     codecs = made.init.codecs if made.init else ""
     return AudioMade(track=work.track, seconds=made.seconds, segments=tuple(made.segments), codecs=codecs)
 
@@ -136,4 +147,15 @@ async def watermark(film: Film, ctx: TaskContext) -> encode.Overlay | None:
         raise Permanent("watermark", f"the watermark {mark.key!r} is no PNG, JPEG or WebP", "Name an image of one of these kinds.")
     path = ctx.scratch() / "watermark"
     path.write_bytes(data)
+    programs = await binaries.find(ctx.settings)
+    try:
+        argv = encode.decode(programs.ffmpeg, str(path))
+        await output_of(argv, within=sources.confinement(ctx), timeout=_IMAGE_SECONDS, check=ctx.raise_if_cancelled)
+    except ProcessFailed as failed:
+        reason = refused(failed)
+        if not isinstance(reason, BadMedia):
+            raise
+        raise Permanent(
+            "watermark", f"the watermark {mark.key!r} is damaged, or larger than {sandbox.IMAGE_PIXELS} pixels", "Name a PNG, JPEG or WebP."
+        ) from None
     return encode.Overlay(path=str(path), opacity=mark.opacity, position=mark.position, width=mark.width, offset=mark.offset)

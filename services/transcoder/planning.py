@@ -39,27 +39,29 @@ async def plan(job: Job, ctx: TaskContext) -> Plan:
     # Both read the head of the file only; side by side they take one round trip to a distant store.
     found, watermark_etag = await asyncio.gather(structure.examine(sources.reader(store, info), info.size), _watermark_etag(request, ctx))
     sources.refuse_incomplete(found, name)
-    source = await look(ctx, store, request.key, found.container)
+    source = await look(ctx, store, info, found.container)
+    sources.refuse_long(source, ctx.settings.max_source_seconds)
     film = describe(request, job, info, source, watermark_etag, ctx.settings.max_source_pixels)
     encoding, composing = decision.stages(film)
     named = (("encode", encoding), ("compose", composing))
     return Plan(stages=[Stage(name=n, service=SERVICE, tasks=list[Any](w)) for n, w in named if w], data=film)
 
 
-async def look(ctx: TaskContext, store: ObjectStore, key: str, container: str) -> Source:
-    """What is in the source; counted where the container does not tell how long it is."""
+async def look(ctx: TaskContext, store: ObjectStore, info: ObjectInfo, container: str) -> Source:
+    """What is in the source; counted where the container does not tell how long it is, or tells what cannot be."""
     programs = await binaries.find(ctx.settings)
-    location = await store.source_for(key, seconds=sources.readable(ctx))
-    source = await probe(programs.ffprobe, location, container=container, check=ctx.raise_if_cancelled)
+    location = await store.source_for(info.key, seconds=sources.readable(ctx))
+    within = sources.confinement(ctx, location)
+    source = await probe(programs.ffprobe, location, within=within, container=container, check=ctx.raise_if_cancelled)
     video = source.video
-    if video is None or video.frames:
+    if video is None or (video.frames and video.fits(info.size)):
         return source
-    # Recordings made in a browser: the file must be read through once, or its chunks could not be told apart.
+    # Recordings made in a browser, broken headers: the file must be read through once, or its chunks could not be told apart.
     ctx.progress(0.1, "measuring the duration")
     last = progress.Progress()
     try:
         argv = encode.count(programs.ffmpeg, location, video.index)
-        async with spawn(argv, timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled) as running:
+        async with spawn(argv, within=within, timeout=ctx.settings.task_timeout_seconds, check=ctx.raise_if_cancelled) as running:
             async for seen in progress.follow(running.stdout):
                 last = seen
     except ProcessFailed as failed:
@@ -67,7 +69,11 @@ async def look(ctx: TaskContext, store: ObjectStore, key: str, container: str) -
     seconds = max(last.seconds - max(video.start_seconds, 0.0), last.frames / float(video.rate) if video.constant else 0.0)
     frames = max(1, round(seconds * video.rate))
     measured = msgspec.structs.replace(video, duration_seconds=seconds, frames=frames, own_duration=True)
-    return msgspec.structs.replace(source, video=measured, duration_seconds=max(source.duration_seconds, seconds))
+    # Sound without a length of its own was given the file's.
+    audios = tuple(
+        msgspec.structs.replace(a, duration_seconds=seconds) if a.duration_seconds == source.duration_seconds else a for a in source.audios
+    )
+    return msgspec.structs.replace(source, video=measured, audios=audios, duration_seconds=seconds)
 
 
 def describe(request: UploadReceived, job: Job, info: ObjectInfo, source: Source, watermark_etag: str, pixels: int) -> Film:

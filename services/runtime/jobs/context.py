@@ -65,6 +65,11 @@ class TaskContext:
             self._scratch = Path(tempfile.mkdtemp(prefix=f"{self.job_id}-{self.label}-", dir=parent))
         return self._scratch
 
+    @property
+    def scratch_in_use(self) -> Path | None:
+        """That folder; None while nobody asked for it."""
+        return self._scratch
+
     def check_scratch(self) -> None:
         """Raises ScratchFull when the folder holds more than the quota or the disk is nearly full. Call it between writes."""
         if self._scratch is None:

@@ -6,6 +6,7 @@ is needed is taken; the others are remembered with the reason why they were pass
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import platform
 import shutil
@@ -15,6 +16,7 @@ from typing import Literal
 
 import msgspec
 
+from services.runtime.media.confinement import Confinement
 from services.runtime.media.failures import BinaryMissing
 from services.runtime.media.process import ProcessFailed, output_of
 from services.runtime.settings import Settings, variable
@@ -67,7 +69,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.program}: {self.chosen.path} ({self.chosen.origin}, {self.chosen.version}){over}"
 
 
-_found: dict[tuple[str, str, str], Finding] = {}
+_found: dict[tuple[str, str, str, bool], Finding] = {}
 
 
 async def find(settings: Settings) -> Binaries:
@@ -84,9 +86,12 @@ async def find_packager(settings: Settings) -> str:
 async def look(settings: Settings, program: Program) -> Finding:
     """Search for one program; never raises."""
     configured: str = getattr(settings, program)
-    key = (program, configured, shutil.which(program) or "")
+    fenced = settings.media_confinement == "full"
+    key = (program, configured, shutil.which(program) or "", fenced)
     if key not in _found:
-        _found[key] = await _search(program, configured)
+        # As it will be started: one that does not work within that is of no use.
+        within = Confinement(memory=settings.media_memory_bytes, fenced=fenced)
+        _found[key] = await _search(program, configured, within)
     return _found[key]
 
 
@@ -100,10 +105,10 @@ def _required(finding: Finding) -> str:
     return finding.chosen.path
 
 
-async def _search(program: Program, configured: str) -> Finding:
+async def _search(program: Program, configured: str, within: Confinement) -> Finding:
     passed: list[Binary] = []
     for origin, path in _candidates(program, configured):
-        seen = await _examine(program, origin, path)
+        seen = await _examine(program, origin, path, within)
         if not seen.lacks:
             return Finding(program=program, chosen=seen, passed_over=tuple(passed))
         passed.append(seen)
@@ -140,20 +145,31 @@ def _from_wheel(program: Program) -> str | None:
     return str(path) if path.exists() else None
 
 
-async def _examine(program: Program, origin: Origin, path: str) -> Binary:
+async def _examine(program: Program, origin: Origin, path: str, within: Confinement) -> Binary:
     try:
-        version, _ = await output_of([path, "--version" if program == "packager" else "-version"], timeout=_ASK_SECONDS)
-        lacks = await _missing(path) if program == "ffmpeg" else ()
+        version, _ = await output_of([path, "--version" if program == "packager" else "-version"], within=within, timeout=_ASK_SECONDS)
+        lacks = await _missing(path, within) if program == "ffmpeg" else ()
+    except PermissionError as wrong:
+        why = (
+            "it is a script, and a shell may not be started (REELWORKS_MEDIA_CONFINEMENT)" if within.fenced and _is_script(path) else wrong
+        )
+        return Binary(program=program, path=path, origin=origin, lacks=(f"the ability to start: {why}",))
     except (OSError, ProcessFailed) as wrong:
         return Binary(program=program, path=path, origin=origin, lacks=(f"the ability to start: {wrong}",))
     first = version.decode("utf-8", "replace").strip().partition("\n")[0].partition(" Copyright")[0]
     return Binary(program=program, path=path, origin=origin, version=first, lacks=lacks)
 
 
-async def _missing(path: str) -> tuple[str, ...]:
+def _is_script(path: str) -> bool:
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return file.read(2) == b"#!"
+    return False
+
+
+async def _missing(path: str, within: Confinement) -> tuple[str, ...]:
     missing: list[str] = []
     for kind, needed in (("encoder", ENCODERS), ("filter", FILTERS), ("demuxer", DEMUXERS)):
-        said, _ = await output_of([path, "-hide_banner", f"-{kind}s"], timeout=_ASK_SECONDS)
+        said, _ = await output_of([path, "-hide_banner", f"-{kind}s"], within=within, timeout=_ASK_SECONDS)
         names = {
             name for line in said.decode("utf-8", "replace").splitlines() if len(line.split()) > 1 for name in line.split()[1].split(",")
         }

@@ -3,6 +3,9 @@
 Time is absolute (`-copyts`): a film's frame k lies at `origin + k / rate` on the source's own clock, whichever chunk it
 is in, whatever the reader's seek did. The `fps` filter lays that grid, drops what lies before a chunk, and holds the
 last picture where the source has none, so a chunk always has the frames that it was planned to have.
+
+That filter comes last. For a hole in the source it hands out all the repeated pictures at once; as they stand they are references to one,
+and whatever came behind it would make as many new ones: ten minutes at 360p took 5 GB.
 """
 
 from __future__ import annotations
@@ -42,6 +45,8 @@ _LEAD_SEARCHED = 12.0
 # depend on timing: of six runs one differed. With one thread a second attempt writes the same. It cost some 7 % of CPU time on
 # two processors; the rungs of a ladder are encoded side by side, and a machine with more processors has more slots.
 _ENCODER_THREADS = 1
+_BEFORE_ALL = 1_000_000_000
+"""Seconds by which a watermark is earlier than any picture."""
 _FRAGMENTED = "+frag_keyframe+empty_moov+default_base_moof+negative_cts_offsets+skip_trailer"
 
 
@@ -68,8 +73,8 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     """A part of the film's grid of frames."""
 
     first_frame: int
-    frames: int | None
-    """None: up to the end, wherever that is."""
+    frames: int
+    """Most; fewer where the source ends before."""
     rate: Fraction
     origin: float
     """Time of frame 0 on the source's clock, in seconds."""
@@ -94,8 +99,7 @@ def video_chunk(
 ) -> list[str]:
     """One chunk in all rungs, largest first, each scaled from the one above and written as fragmented MP4 to its own pipe."""
     video = _film(source)
-    node = _on_grid(_open(location, source, span.start, source.video), video, span.rate, span.start)
-    node = _shown(node, video, pictures[0], overlay)
+    node = _shown(_open(location, source, span.start, source.video), video, pictures[0], overlay)
     outputs: list[Any] = []
     for number, (picture, descriptor) in enumerate(zip(pictures, descriptors, strict=True)):
         if number:
@@ -105,21 +109,21 @@ def video_chunk(
             rung, node = halves[0], halves[1]
         else:
             rung = node
-        outputs.append(rung.output(f"pipe:{descriptor}", **_h264(span, picture), **_fragments(span.timescale)))
+        outputs.append(
+            _on_grid(rung, span.rate, span.start).output(f"pipe:{descriptor}", **_h264(span, picture), **_fragments(span.timescale))
+        )
     return graph.compiled(program, outputs, threads=threads)
 
 
 def _h264(span: Span, picture: Picture) -> dict[str, Any]:
-    options: dict[str, Any] = {
+    return {
         "c:v": "libx264", "preset": PRESET, "profile:v": "high", "crf": CRF, "threads:v": _ENCODER_THREADS,
         # The ceiling of the rung, over a buffer of two seconds (peak ≤ 200 % of the average, as Apple asks for VOD).
         "maxrate": picture.max_rate, "bufsize": 2 * picture.max_rate,
         # Keyframes exactly at the segments' borders, nowhere else, and nothing refers across them.
         "g": span.segment_frames, "keyint_min": span.segment_frames, "sc_threshold": 0, "flags": "+cgop+bitexact",
+        "frames:v": span.frames,
     }  # fmt: skip
-    if span.frames is not None:
-        options["frames:v"] = span.frames
-    return options
 
 
 def _fragments(timescale: int) -> dict[str, Any]:
@@ -131,8 +135,10 @@ def _fragments(timescale: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def audio_track(program: str, location: str, audio: AudioStream, *, origin: float, segment_seconds: float, descriptor: int) -> list[str]:
-    """The whole of a sound track as AAC-LC stereo, in fragments of about a segment, to one pipe.
+def audio_track(
+    program: str, location: str, audio: AudioStream, *, origin: float, longest: float, segment_seconds: float, descriptor: int
+) -> list[str]:
+    """The whole of a sound track, `longest` seconds at most, as AAC-LC stereo, in fragments of about a segment, to one pipe.
 
     It begins with the film's first frame: earlier sound is cut, missing sound is silence, gaps are filled. The encoder's
     priming takes the place of the first 1024 samples (21 ms), so sound and picture lie together without an edit list.
@@ -148,7 +154,7 @@ def audio_track(program: str, location: str, audio: AudioStream, *, origin: floa
     )
     output = sound.output(
         f"pipe:{descriptor}",
-        **{"c:a": "aac", "b:a": AUDIO_BITS, "ac": AUDIO_CHANNELS, "ar": AUDIO_RATE, "flags": "+bitexact"},
+        **{"c:a": "aac", "b:a": AUDIO_BITS, "ac": AUDIO_CHANNELS, "ar": AUDIO_RATE, "flags": "+bitexact", "t": longest},
         f="mp4", movflags="+empty_moov+default_base_moof+skip_trailer", frag_duration=round(segment_seconds * 1_000_000),
         use_editlist=0, map_metadata=-1, map_chapters=-1, fflags="+bitexact",
     )  # fmt: skip
@@ -168,8 +174,8 @@ def still(
 ) -> list[str]:
     """The frame that is shown `at` seconds after the first one, as JPEG."""
     video = _film(source)
-    node = _on_grid(_open(location, source, origin + at, video), video, video.rate, origin + at)
-    node = _shown(node, video, picture, overlay).filter("format", "yuvj420p")
+    node = _shown(_open(location, source, origin + at, video), video, picture, overlay).filter("format", "yuvj420p")
+    node = _on_grid(node, video.rate, origin + at)
     return graph.compiled(program, [node.output(path, **{"frames:v": 1, "c:v": "mjpeg", "q:v": 3, "f": "mjpeg", "map_metadata": -1})])
 
 
@@ -218,6 +224,11 @@ def remux(program: str, location: str, source: Source, *, path: str, copy_audio:
     return graph.compiled(program, [ffmpeg.output(*streams, path, **options)])
 
 
+def decode(program: str, image: str) -> list[str]:
+    """Read an image and make nothing of it."""
+    return graph.compiled(program, [graph.opened(image, images=True).output("-", f="null", **{"frames:v": 1})])
+
+
 def count(program: str, location: str, index: int) -> list[str]:
     """Read one stream to its end without decoding it; progress tells its frames and its last time."""
     return graph.compiled(program, [graph.opened(location)[str(index)].output("-", c="copy", f="null")])
@@ -240,15 +251,15 @@ def _open(location: str, source: Source, start: float, video: VideoStream | None
     return graph.opened(location, copyts=True, an=None, ss=f"{seek:.6f}", noaccurate_seek=None)[str(video.index)]
 
 
-def _on_grid(node: Any, video: VideoStream, rate: Fraction, start: float) -> Any:
-    if video.interlaced:
-        # Only frames that are marked as interlaced; one picture out of two fields, so the rate stays.
-        node = node.filter("bwdif", mode="send_frame", deint="interlaced")
+def _on_grid(node: Any, rate: Fraction, start: float) -> Any:
     return node.filter("fps", fps=f"{rate.numerator}/{rate.denominator}", start_time=f"{start:.6f}").filter("setpts", "PTS-STARTPTS")
 
 
 def _shown(node: Any, video: VideoStream, picture: Picture, overlay: Overlay | None) -> Any:
-    """Turned (ffmpeg does that while decoding), scaled, pixels square, SDR, 8 bit, marked."""
+    """Turned (ffmpeg does that while decoding), progressive, scaled, pixels square, SDR, 8 bit, marked."""
+    if video.interlaced:
+        # Only frames that are marked as interlaced; one picture out of two fields, so the rate stays.
+        node = node.filter("bwdif", mode="send_frame", deint="interlaced")
     # Limited range, as players expect it: cameras also write the full one.
     node = node.filter("scale", picture.width, picture.height, out_range="limited")
     if video.hdr:
@@ -271,6 +282,8 @@ def _marked(node: Any, picture: Picture, overlay: Overlay) -> Any:
     gap = round(overlay.offset * min(picture.width, picture.height) / 1080)
     mark = (
         graph.opened(overlay.path, images=True)
+        # Pictures before time 0 are marked, too: the last of them may be held.
+        .filter("setpts", f"PTS-{_BEFORE_ALL}/TB")
         .filter("scale", width, -1)
         .filter("format", "rgba")
         .filter("colorchannelmixer", aa=overlay.opacity)

@@ -10,6 +10,8 @@ STANDARD: tuple[Fraction, ...] = (
 )  # fmt: skip
 HIGHEST = Fraction(60)
 """Apple HLS Authoring Specification 1.10: 60 fps and below. Faster sources are halved until they fit."""
+LOWEST = Fraction(1)
+"""Slower sources repeat their pictures: segments are to be a few seconds long, and cut between pictures."""
 DEFAULT = Fraction(25)
 """For a source that tells nothing at all."""
 # Above this a lone number is the clock of the container, not a rate of pictures.
@@ -34,6 +36,11 @@ def choose(average: Fraction | None, real: Fraction | None) -> tuple[Fraction, b
     and `r_frame_rate`). Where they differ the rate varies; then the finer one is taken as long as it is a rate that players
     show, so that no movement is lost: repeated pictures cost hardly any bits.
     """
+    rate, constant = _choose(average, real)
+    return (rate, constant) if rate >= LOWEST else (LOWEST, False)
+
+
+def _choose(average: Fraction | None, real: Fraction | None) -> tuple[Fraction, bool]:
     if average is None and real is None:
         return DEFAULT, False
     if average is None or real is None:
@@ -47,7 +54,7 @@ def choose(average: Fraction | None, real: Fraction | None) -> tuple[Fraction, b
         # Twice: `real` counts fields, not frames.
         return _snap(_fit(average)), average <= HIGHEST
     if real <= HIGHEST:
-        return _snap(max(real, Fraction(1))), False
+        return _snap(real), False
     return next((r for r in STANDARD if r >= average * (1 - _SAME)), HIGHEST), False
 
 

@@ -10,6 +10,7 @@ from itertools import accumulate, chain, pairwise, repeat
 import msgspec
 
 from services.runtime.media import sandbox
+from services.runtime.media.confinement import Confinement
 from services.runtime.media.process import spawn
 from services.runtime.media.structure import Read
 
@@ -89,7 +90,14 @@ def cuts_of(moov: bytes, track: int) -> Cuts | None:
 
 
 async def of_packets(
-    ffprobe: str, location: str, index: int, *, longest: float, timeout: float, check: Callable[[], None] | None = None
+    ffprobe: str,
+    location: str,
+    index: int,
+    *,
+    longest: float,
+    within: Confinement | None,
+    timeout: float,
+    check: Callable[[], None] | None = None,
 ) -> Cuts:
     """Of stream `index`, by reading the file. Stops at the first distance of key frames over `longest` seconds.
 
@@ -102,7 +110,7 @@ async def of_packets(
     ]  # fmt: skip
     scan = _Scan(longest)
     try:
-        async with spawn(argv, timeout=timeout, check=check) as running:
+        async with spawn(argv, within=within, timeout=timeout, check=check) as running:
             while line := await running.stdout.readline():
                 scan.add(line.decode("ascii", "replace").strip().split(","))
                 if scan.obstacle:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import signal
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -10,10 +12,15 @@ from typing import Any
 import msgspec
 
 from services.runtime.media import frame_rates, sandbox
+from services.runtime.media.confinement import Confinement
 from services.runtime.media.failures import BadMedia, MediaTrouble
-from services.runtime.media.process import ProcessFailed, output_of
+from services.runtime.media.process import OutputTooLong, ProcessFailed, output_of
 
 ACCEPTED = "Accepted are MP4, MOV, MKV, WebM, AVI, MPEG-TS/PS, FLV, WMV, OGG, GIF and the usual audio files, complete."
+
+LEAST_FRAME_BYTES = 8
+"""A picture that only says "as before" takes about as many, in any codec (H.264 in MP4: 4 for its length, a header of 2 or more,
+and its size in the index)."""
 
 HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
 """ITU-R BT.2100: PQ and HLG."""
@@ -25,6 +32,8 @@ INDEXED = frozenset({"mov", "matroska", "webm", "mxf"})
 MOST_AUDIOS = 8
 """Sound tracks that are taken: each is read and encoded by itself, and a file may announce any number."""
 _LONGEST_LABEL = 100
+_REPORT_LIMIT = 8 * 1024**2
+"""Bytes. A thousand tracks, which is all that ffprobe looks at, are 3 MB."""
 
 
 class VideoStream(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +67,10 @@ class VideoStream(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def rate(self) -> Fraction:
         return Fraction(self.rate_num, self.rate_den)
+
+    def fits(self, size: int) -> bool:
+        """Whether a file of `size` bytes can hold as many pictures as are promised."""
+        return self.frames * LEAST_FRAME_BYTES <= size
 
     @property
     def hdr(self) -> bool:
@@ -97,7 +110,13 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def probe(
-    ffprobe: str, location: str, *, container: str = "mp4", timeout: float = 60.0, check: Callable[[], None] | None = None
+    ffprobe: str,
+    location: str,
+    *,
+    within: Confinement | None,
+    container: str = "mp4",
+    timeout: float = 60.0,
+    check: Callable[[], None] | None = None,
 ) -> Source:
     """The streams of a path or signed URL. `container`: what its first bytes are, as `structure.examine` tells.
 
@@ -112,12 +131,14 @@ async def probe(
         "-i", url,
     ]  # fmt: skip
     try:
-        said, complaints = await output_of(argv, timeout=timeout, check=check)
+        said, complaints = await output_of(argv, within=within, timeout=timeout, check=check, limit=_REPORT_LIMIT)
     except ProcessFailed as failed:
         if container != "mp4" and _NO_INDEX in failed.stderr:
             # It was taken for an MP4 by its name only.
             raise BadMedia("not-a-video", "this is no video or audio that can be read, whatever its name says", ACCEPTED) from None
         raise refused(failed) from None
+    except OutputTooLong:
+        raise BadMedia("not-a-video", "its titles and other notes, or its tracks, are more than any film has", ACCEPTED) from None
     if "partial file" in complaints:
         # What ffprobe says of an index that points behind the end.
         raise _truncated("its index names pictures or sound behind its end")
@@ -128,10 +149,18 @@ def refused(failed: ProcessFailed) -> BadMedia | MediaTrouble:
     """Whether the input or the way to it is at fault when ffprobe or ffmpeg gave up."""
     said = failed.stderr
     # Paths and addresses are of no use to a person who uploaded something, and an address carries a signature.
-    lines = [re.sub(r"^\[[^\]]*\]\s*", "", re.sub(r"(?:https?|file):\S+", "the input", line)) for line in said.strip().splitlines()]
+    lines = [_complaint(line) for line in said.strip().splitlines()]
     plain = next((line for line in reversed(lines) if not line.startswith(_EPILOGUE)), lines[-1] if lines else "")
+    if failed.status == -signal.SIGXFSZ or "File too large" in said:
+        return MediaTrouble("scratch-quota", f"{failed.program} wrote a file to its limit", "Raise REELWORKS_SCRATCH_QUOTA_BYTES.")
     if failed.status < 0:
         return MediaTrouble("media-killed", str(failed), "Was there enough memory?")
+    if any(sign in said for sign in _NO_MEMORY):
+        return BadMedia(
+            "too-much-memory",
+            "to read it takes more memory than is allowed: it is very large, or its index is broken",
+            "Convert it to something smaller, or raise REELWORKS_MEDIA_MEMORY_BYTES.",
+        )
     for sign in _TROUBLE:
         if sign in said:
             return MediaTrouble("media-read", f"{failed.program} could not read the input: {plain}")
@@ -141,20 +170,32 @@ def refused(failed: ProcessFailed) -> BadMedia | MediaTrouble:
         return BadMedia(
             "undecodable", "most of its pictures or its sound cannot be decoded", "Does it play on your machine? Convert it there first."
         )
-    return BadMedia("not-a-video", f"this is no video or audio that can be read: {plain or failed.program + ' says nothing'}", ACCEPTED)
+    why = "" if plain in _SAYS_NOTHING else f": {plain}"
+    return BadMedia("not-a-video", f"this is no video or audio that can be read{why}", ACCEPTED)
+
+
+def _complaint(line: str) -> str:
+    """What a line says, without who says it and where the input lies."""
+    line = re.sub(r"^\[[^\]]*\]\s*", "", line)
+    if line.startswith(("http:", "https:", "file:")):
+        line = line.rpartition(": ")[2]
+    return _line(re.sub(r"(?:https?|file):\S+", "the input", line))
 
 
 def _truncated(why: str) -> BadMedia:
     return BadMedia("truncated", f"the file is not complete: {why}", "Upload the whole file again.")
 
 
+_NO_MEMORY = ("Cannot allocate memory", "Out of memory")
+"""Of glibc and musl. The machine's own shortage ends a program with a signal; what says this ran into its limit."""
 _NO_INDEX = "moov atom not found"
 _EPILOGUE = ("Error opening input files", "Error opening input file", "Conversion failed", "Error opening output")
 """Last lines that repeat that something failed."""
+_SAYS_NOTHING = ("", "Invalid data found when processing input", "Invalid argument", "End of file")
 _TROUBLE = (
     "HTTP error 5", "HTTP error 429", "Server returned 5", "Connection refused", "Connection reset", "Connection timed out",
-    "Network is unreachable",
-    "Operation timed out", "Cannot allocate memory", "No space left on device", "Too many open files", "Name or service not known",
+    "Network is unreachable", "Permission denied",
+    "Operation timed out", "No space left on device", "Too many open files", "Name or service not known",
     "Temporary failure in name resolution", "Resource temporarily unavailable",
 )  # fmt: skip
 
@@ -296,9 +337,10 @@ def _shown(stream: dict[str, Any], rotation: int) -> tuple[int, int]:
 
 def _seconds(text: Any) -> float:
     try:
-        return float(text)
+        seconds = float(text)
     except (TypeError, ValueError):
         return 0.0
+    return seconds if math.isfinite(seconds) else 0.0
 
 
 def _tagged_duration(stream: dict[str, Any]) -> float:

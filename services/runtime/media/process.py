@@ -1,7 +1,8 @@
 """The only spawner of media processes.
 
 Each child is the leader of its own process group, is killed with that group when it is cancelled, too slow or abandoned,
-and dies with its parent. No shell is involved. Its command line is logged so that it can be pasted into bash.
+and dies with its parent. No shell is involved, our environment and descriptors are not inherited, and `confinement` says what it may use.
+Its command line is logged so that it can be pasted into bash.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 import structlog
 
-from services.runtime.children import dies_with_parent
+from services.runtime.media.confinement import Confinement, confined, environment
 from services.runtime.media.failures import MediaTrouble, StreamBroken
 from services.runtime.together import together
 
@@ -47,6 +48,10 @@ class ProcessFailed(Exception):
     def nothing_came(self) -> bool:
         """Whether ffmpeg gave up only because its input had nothing for one of the outputs."""
         return "received no packets" in self.stderr
+
+
+class OutputTooLong(MediaTrouble):
+    """A program said more than was wanted."""
 
 
 class Running:
@@ -132,6 +137,7 @@ def pasteable(argv: Sequence[str], descriptors: Sequence[int] = ()) -> str:
 async def spawn(
     arguments: Arguments | Sequence[str],
     *,
+    within: Confinement | None,
     outputs: int = 0,
     stdin: bool = False,
     timeout: float,
@@ -139,9 +145,10 @@ async def spawn(
 ) -> AsyncGenerator[Running]:
     """Start a program and wait for its end when the block is left.
 
-    `outputs`: number of further pipes. `timeout` in seconds, over its whole life. `check` is called about five times a
-    second; what it raises ends the program and leaves the block. Raises ProcessFailed when the status is not 0,
-    MediaTrouble after `timeout`. However the block is left, no process of the group remains.
+    `within`: what it may use; None, for what reads nothing of strangers: whatever we may. `outputs`: number of further pipes.
+    `timeout` in seconds, over its whole life. `check` is called about five times a second; what it raises ends the program and
+    leaves the block. Raises ProcessFailed when the status is not 0, MediaTrouble after `timeout`. However the block is left, no
+    process of the group remains.
     """
     pipes = [os.pipe() for _ in range(outputs)]
     writers = [w for _, w in pipes]
@@ -149,16 +156,18 @@ async def spawn(
     program = os.path.basename(argv[0])
     started = time.monotonic()
     try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            pass_fds=writers,
-            start_new_session=True,
-            preexec_fn=dies_with_parent(),
-            limit=_PIPE_BYTES,
-        )
+        with confined(argv[0], within, seconds=timeout) as fence:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                pass_fds=writers,
+                start_new_session=True,
+                preexec_fn=fence.prepare,
+                env=environment(),
+                limit=_PIPE_BYTES,
+            )
     except BaseException:
         for reader, writer in pipes:
             os.close(reader)
@@ -200,18 +209,18 @@ async def spawn(
 
 
 async def output_of(
-    argv: Sequence[str], *, timeout: float, check: Callable[[], None] | None = None, limit: int = 32 * 1024**2
+    argv: Sequence[str], *, within: Confinement | None, timeout: float, check: Callable[[], None] | None = None, limit: int = 32 * 1024**2
 ) -> tuple[bytes, str]:
     """Standard output and the tail of standard error of a program that says little.
 
-    Raises what `spawn` raises; MediaTrouble when it says more than `limit` bytes.
+    Raises what `spawn` raises; OutputTooLong when it says more than `limit` bytes.
     """
-    async with spawn(argv, timeout=timeout, check=check) as running:
+    async with spawn(argv, within=within, timeout=timeout, check=check) as running:
         said = bytearray()
         while chunk := await running.stdout.read(1 << 16):
             said += chunk
             if len(said) > limit:
-                raise MediaTrouble("output-too-long", f"{running.program} wrote more than {limit} bytes")
+                raise OutputTooLong("output-too-long", f"{running.program} wrote more than {limit} bytes")
         await running.wait()
     return bytes(said), running.stderr
 

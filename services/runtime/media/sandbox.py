@@ -7,6 +7,7 @@ is read by demuxers that hold their media themselves, and through one kind of pr
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 # Containers that people upload. Left out on purpose: hls, dash, concat, imf, webm_dash_manifest, sdp, rtsp, image2, svg_pipe,
 # tty, lavfi, vobsub, avisynth, dvdvideo: they read other files, or turn anything at all into a picture.
@@ -15,6 +16,8 @@ CONTAINERS: tuple[str, ...] = (
     "mp3", "aac", "wav", "w64", "flac", "ac3", "eac3", "aiff", "amr", "caf",
 )  # fmt: skip
 IMAGES: tuple[str, ...] = ("png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe")
+IMAGE_PIXELS = 8192 * 4352
+"""Most of a picture that is laid over a film. A PNG of some kilobytes may be of gigabytes."""
 
 
 def reading(url: str, *, images: bool = False) -> dict[str, Any]:
@@ -28,10 +31,18 @@ def reading(url: str, *, images: bool = False) -> dict[str, Any]:
     else:
         protocols = "file"
     options: dict[str, Any] = {"protocol_whitelist": protocols, "format_whitelist": ",".join(IMAGES if images else CONTAINERS)}
+    if images:
+        options["max_pixels"] = IMAGE_PIXELS
     if protocols.startswith("http"):
         # A store that closes an idle connection in the middle of a film is asked again from that byte on.
         options |= {"reconnect": 1, "reconnect_on_network_error": 1, "reconnect_delay_max": 10, "rw_timeout": 60_000_000}
     return options
+
+
+def port(url: str) -> int:
+    """The TCP port of an `http:` or `https:` URL."""
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def as_arguments(options: dict[str, Any]) -> list[str]:

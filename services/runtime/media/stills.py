@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from services.runtime.media import encode
+from services.runtime.media.confinement import Confinement
 from services.runtime.media.failures import BadMedia
 from services.runtime.media.probe import ACCEPTED, Source
 from services.runtime.media.process import ProcessFailed, output_of
@@ -36,6 +37,7 @@ async def take(
     picture: encode.Picture,
     folder: Path,
     overlay: encode.Overlay | None = None,
+    within: Confinement | None,
     timeout: float,
     check: Callable[[], None],
 ) -> Stills:
@@ -48,7 +50,7 @@ async def take(
     for seconds in dict.fromkeys((at, 0.0)):
         argv = encode.still(ffmpeg, location, source, at=seconds, origin=origin, picture=picture, path=str(full), overlay=overlay)
         try:
-            await output_of(argv, timeout=timeout, check=check)
+            await output_of(argv, within=within, timeout=timeout, check=check)
         except ProcessFailed as failed:
             if not failed.nothing_came:
                 raise
@@ -57,7 +59,8 @@ async def take(
     else:
         raise BadMedia("no-picture", "not one picture of the film could be decoded", ACCEPTED)
     width, height = _fit(picture.width, picture.height)
-    await output_of(encode.shrink(ffmpeg, str(full), width=width, height=height, path=str(small)), timeout=timeout, check=check)
+    shrunk = encode.shrink(ffmpeg, str(full), width=width, height=height, path=str(small))
+    await output_of(shrunk, within=within, timeout=timeout, check=check)
     return Stills(poster=full, thumbnail=small, width=width, height=height)
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from schemas.api import JobView, Problem, TaskCounts
 from services.cli import following
+from services.cli.exits import Exit
+from services.cli.program import run
 
 
 def job(**fields: Any) -> JobView:
@@ -42,7 +44,22 @@ def test_what_it_is_doing(fields: dict[str, Any], words: str):
             "Film: failed. It is no film. Send one.",
             1,
         ),
+        ({"state": "cancelled", "title": "a\x1b[2J\nb\u202e"}, "a [2J b : cancelled", 1),
     ],
 )
 def test_how_it_ended(fields: dict[str, Any], words: str, code: int):
     assert (following.verdict(job(**fields)), following.exit_code(job(**fields))) == (words, code)
+
+
+def test_a_title_that_a_terminal_would_obey_is_only_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Neither control characters nor what our own library takes for markup."""
+    named = job(title="film [/b] [red]x\x1b[2J\x07.mp4", state="succeeded")
+
+    def answer(gateway: str, ask: object) -> list[JobView]:
+        return [named]
+
+    monkeypatch.setattr("services.cli.jobs._with", answer)
+    assert run(["jobs", "list"]) == Exit.OK
+    shown = capsys.readouterr().out
+    assert "film [/b] [red]x" in shown
+    assert not set(shown) & {"\x1b", "\x07"}

@@ -50,6 +50,6 @@ async def test_the_test_picture_is_a_film_with_sound(tmp_path: Path, monkeypatch
     path = await picture.make_picture(Settings(), tmp_path)
     ffprobe = (await binaries.find(Settings())).ffprobe
     found, _ = await output_of(
-        [ffprobe, "-v", "error", "-show_entries", "stream=codec_name,height", "-of", "csv=p=0", str(path)], timeout=60
+        [ffprobe, "-v", "error", "-show_entries", "stream=codec_name,height", "-of", "csv=p=0", str(path)], within=None, timeout=60
     )
     assert sorted(found.decode().split()) == ["aac", "h264,720"]

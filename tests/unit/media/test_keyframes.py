@@ -31,7 +31,7 @@ async def by_index_of(data: bytes, track: int = 0) -> Cuts | None:
 
 
 async def by_packets(path: Path, index: int = 0, longest: float = 60.0) -> Cuts:
-    return await keyframes.of_packets(clips.programs()[1], str(path), index, longest=longest, timeout=60)
+    return await keyframes.of_packets(clips.programs()[1], str(path), index, longest=longest, within=None, timeout=60)
 
 
 async def both(path: Path) -> Cuts:

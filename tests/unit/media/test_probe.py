@@ -109,6 +109,20 @@ def test_a_duration_may_come_from_a_tag_or_from_the_whole_file_or_from_nowhere()
     ]
 
 
+@pytest.mark.parametrize("duration", ["inf", "nan", "-inf", "N/A"])
+def test_a_duration_that_is_no_number_is_unknown(duration: str) -> None:
+    source = parse(report(video(duration=duration, nb_frames="0"), duration=duration))
+    assert source.video is not None
+    assert (source.duration_seconds, source.video.duration_seconds, source.video.frames) == (0.0, 0.0, 0)
+
+
+def test_a_file_cannot_hold_more_pictures_than_bytes() -> None:
+    source = parse(report(video(duration="31536000", nb_frames="0")))
+    assert source.video is not None
+    assert not source.video.fits(20_000)
+    assert source.video.fits(10**10)
+
+
 def test_languages_are_codes_or_undetermined() -> None:
     assert [parse(report(audio(tags={"language": t}))).audios[0].language for t in ("deu", "EN", "../../x", "")] == [
         "deu",
@@ -148,6 +162,13 @@ def test_a_file_without_film_and_sound_says_what_it_holds() -> None:
     assert wrong.value.code == "no-streams"
 
 
+def test_a_complaint_is_told_without_the_place_of_the_file() -> None:
+    said = "file:/library/holiday film: the best.mp4: Invalid data found when processing input"
+    assert refused(ProcessFailed("ffprobe", 1, said)).message == "this is no video or audio that can be read"
+    said = "[vorbis @ 0x1] Setup header \x1b[2Jcorrupt.\n"
+    assert refused(ProcessFailed("ffprobe", 1, said)).message == "this is no video or audio that can be read: Setup header [2Jcorrupt."
+
+
 @pytest.mark.parametrize(
     ("status", "said", "kind", "code"),
     [
@@ -161,6 +182,11 @@ def test_a_file_without_film_and_sound_says_what_it_holds() -> None:
             "media-read",
         ),
         (-9, "", MediaTrouble, "media-killed"),
+        (1, "file:/x/y.mp4: Permission denied", MediaTrouble, "media-read"),
+        (-25, "", MediaTrouble, "scratch-quota"),
+        (1, "[out#0/mp4] av_interleaved_write_frame(): File too large", MediaTrouble, "scratch-quota"),
+        (1, "[mov @ 0x1] Cannot allocate memory", BadMedia, "too-much-memory"),
+        (1, "file:/x/y.mp4: Out of memory", BadMedia, "too-much-memory"),
         (1, "av_interleaved_write_frame(): No space left on device", MediaTrouble, "media-read"),
     ],
 )

@@ -43,14 +43,16 @@ async def gone(pid: int) -> bool:
 
 
 async def test_output_and_the_tail_of_standard_error_are_kept() -> None:
-    said, complaints = await output_of([sys.executable, "-c", "import sys; print('out'); print('err', file=sys.stderr)"], timeout=30)
+    said, complaints = await output_of(
+        [sys.executable, "-c", "import sys; print('out'); print('err', file=sys.stderr)"], within=None, timeout=30
+    )
     assert (said, complaints) == (b"out\n", "err")
 
 
 async def test_a_status_other_than_zero_raises_with_the_last_lines() -> None:
     script = "import sys; sys.stderr.write(''.join(f'line {n}\\n' for n in range(100_000))); sys.exit(3)"
     with pytest.raises(ProcessFailed, match="ended with 3: line 99999") as failed:
-        await output_of([sys.executable, "-c", script], timeout=60)
+        await output_of([sys.executable, "-c", script], within=None, timeout=60)
     assert len(failed.value.stderr.splitlines()) <= 60
 
 
@@ -58,7 +60,7 @@ async def test_the_deadline_ends_it() -> None:
     pids: list[int] = []
 
     async def work() -> None:
-        async with spawn(SLEEP, timeout=0.5) as running:
+        async with spawn(SLEEP, within=None, timeout=0.5) as running:
             pids.append(running.pid)
 
     with pytest.raises(MediaTrouble, match="after 0 s"):
@@ -74,7 +76,7 @@ async def test_what_the_check_raises_ends_the_whole_group_and_comes_out() -> Non
             raise Enough
 
     async def work() -> None:
-        async with spawn(FAMILY, timeout=60, check=check) as running:
+        async with spawn(FAMILY, within=None, timeout=60, check=check) as running:
             pids.append(running.pid)
             pids.append(int(await running.stdout.readline()))
             # As a reader of boxes does whose ffmpeg was killed: the reason is the check's, not the broken pipe.
@@ -90,7 +92,7 @@ async def test_a_cancelled_task_leaves_no_process() -> None:
     started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def work() -> None:
-        async with spawn(SLEEP, timeout=60) as running:
+        async with spawn(SLEEP, within=None, timeout=60) as running:
             started.set_result(running.pid)
             await running.wait()
 
@@ -107,7 +109,7 @@ async def test_a_killed_parent_takes_its_processes_along() -> None:
 import asyncio
 from services.runtime.media.process import spawn
 async def main():
-    async with spawn({SLEEP!r}, timeout=60) as running:
+    async with spawn({SLEEP!r}, within=None, timeout=60) as running:
         print("pid", running.pid, flush=True)
         await running.wait()
 asyncio.run(main())
@@ -130,7 +132,7 @@ async def test_further_outputs_are_streams_and_their_descriptors_do_not_leak() -
         return [sys.executable, "-c", f"import os; os.write({first}, b'one'); os.write({second}, b'two')"]
 
     before = len(os.listdir("/proc/self/fd"))
-    async with spawn(arguments, outputs=2, timeout=30) as running:
+    async with spawn(arguments, outputs=2, within=None, timeout=30) as running:
         assert [await stream.read() for stream in running.outputs] == [b"one", b"two"]
     await asyncio.sleep(0)
     assert len(os.listdir("/proc/self/fd")) <= before + 1
@@ -146,14 +148,14 @@ async def test_a_program_that_talks_is_fed_to_the_end(tmp_path: Path) -> None:
     took = tmp_path / "took"
     # It answers each byte with one: more than its pipe and our buffer (2 MiB) hold.
     script = f"import shutil, sys; shutil.copyfileobj(sys.stdin.buffer, sys.stdout.buffer); open({str(took)!r}, 'w').write('all')"
-    async with spawn([sys.executable, "-c", script], stdin=True, timeout=60) as running:
+    async with spawn([sys.executable, "-c", script], stdin=True, within=None, timeout=60) as running:
         await running.feed(megabytes(4))
     assert took.read_text() == "all"
 
 
 async def test_a_program_that_goes_away_while_it_is_fed_is_told_by_its_status() -> None:
     with pytest.raises(ProcessFailed, match="ended with 3"):
-        async with spawn([sys.executable, "-c", "import sys; sys.exit(3)"], stdin=True, timeout=60) as running:
+        async with spawn([sys.executable, "-c", "import sys; sys.exit(3)"], stdin=True, within=None, timeout=60) as running:
             await running.feed(megabytes(4))
 
 
@@ -165,7 +167,7 @@ async def test_what_the_pieces_raise_comes_out() -> None:
     pids: list[int] = []
 
     async def work() -> None:
-        async with spawn(SLEEP, stdin=True, timeout=60) as running:
+        async with spawn(SLEEP, stdin=True, within=None, timeout=60) as running:
             pids.append(running.pid)
             await running.feed(pieces())
 
@@ -176,7 +178,7 @@ async def test_what_the_pieces_raise_comes_out() -> None:
 
 async def test_a_program_that_cannot_be_started_is_an_os_error() -> None:
     with pytest.raises(FileNotFoundError):
-        await output_of(["/nowhere/ffmpeg"], timeout=5)
+        await output_of(["/nowhere/ffmpeg"], within=None, timeout=5)
 
 
 def test_a_logged_command_can_be_pasted_and_tells_no_signature() -> None:

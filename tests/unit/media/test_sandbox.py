@@ -50,6 +50,18 @@ def test_each_kind_of_address_allows_its_own_protocol_only(url: str, protocols: 
     assert sandbox.reading(url)["protocol_whitelist"] == protocols
 
 
+@pytest.mark.parametrize(
+    ("url", "port"), [("http://s/a", 80), ("https://s/a?b:9", 443), ("http://s:9000/a", 9000), ("https://[::1]:8443/a", 8443)]
+)
+def test_the_port_of_an_address_is_the_one_that_may_be_reached(url: str, port: int) -> None:
+    assert sandbox.port(url) == port
+
+
+def test_only_images_have_a_limit_of_pixels_here() -> None:
+    assert sandbox.reading("file:/a.png", images=True)["max_pixels"] == sandbox.IMAGE_PIXELS
+    assert "max_pixels" not in sandbox.reading("file:/a.mp4")
+
+
 def test_a_path_is_never_taken_for_another_protocol() -> None:
     assert sandbox.as_url("concat:/etc/passwd|/etc/hosts") == "file:concat:/etc/passwd|/etc/hosts"
 
@@ -59,11 +71,12 @@ def test_every_input_of_every_command_has_both_lists() -> None:
     mark = encode.Overlay(path="/m", opacity=1, position="center", width=0.5, offset=0)
     commands = [
         encode.still("ffmpeg", "/f.mp4", SOURCE, at=1, origin=0, picture=picture, path="o", overlay=mark),
-        encode.audio_track("ffmpeg", "https://s/f.mp4", SOURCE.audios[0], origin=0, segment_seconds=4, descriptor=5),
+        encode.audio_track("ffmpeg", "https://s/f.mp4", SOURCE.audios[0], origin=0, longest=9, segment_seconds=4, descriptor=5),
         encode.progressive("ffmpeg", "o", rate=SOURCE.video.rate if SOURCE.video else None, timescale=25000, audio_path="/a.mp4"),
         encode.remux("ffmpeg", "/f.mp4", SOURCE, path="o", copy_audio=True),
         encode.shrink("ffmpeg", "/i", width=10, height=10, path="o"),
         encode.count("ffmpeg", "/f.mp4", 0),
+        encode.decode("ffmpeg", "/m.png"),
     ]
     for command in commands:
         assert command.count("-i") == command.count("-protocol_whitelist") == command.count("-format_whitelist")
