@@ -20,7 +20,8 @@ from services.gateway.uploads.archives import bucket_fault
 from services.runtime import settings as settings_module
 from services.runtime.kafka import admin
 from services.runtime.kafka.local import VERSION as KAFKA_VERSION
-from services.runtime.media import binaries
+from services.runtime.kafka.refusals import Denied
+from services.runtime.media import binaries, confinement
 from services.runtime.settings import SECRETS, Settings, SettingsError, variable
 from services.runtime.storage.base import MIN_PART_BYTES, StorageError
 from services.runtime.storage.copies import Copies, probe
@@ -156,11 +157,15 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
         )
         yield Finding(what="Kafka", state="ok", words=words)
         return
-    if reason := admin.unreachable(settings):
-        yield Finding(what="Kafka", state="fault", words=reason, advice="Start the broker, or correct KAFKA_BOOTSTRAP_SERVERS.")
+    try:
+        if reason := admin.unreachable(settings):
+            yield Finding(what="Kafka", state="fault", words=reason, advice="Start the broker, or correct KAFKA_BOOTSTRAP_SERVERS.")
+            return
+        yield Finding(what="Kafka", state="ok", words=f"answers at {settings.bootstrap_servers}")
+        differences = admin.diff(settings)
+    except Denied as wrong:
+        yield Finding(what="Kafka", state="fault", words=str(wrong))
         return
-    yield Finding(what="Kafka", state="ok", words=f"answers at {settings.bootstrap_servers}")
-    differences = admin.diff(settings)
     if not differences:
         yield Finding(what="topics", state="ok", words="as declared")
     for difference in differences:
@@ -257,6 +262,13 @@ def _media(settings: Settings) -> Iterator[Finding]:
             words=found.explain(),
             advice=f"pip install 'reelworks[local]', or set {variable(found.program)}." if found.chosen is None else "",
         )
+    lacking = confinement.faculties().explain() if settings.media_confinement == "full" else "they are not confined, by the setting"
+    yield Finding(
+        what="media",
+        state="note" if lacking else "ok",
+        words=lacking or "programs that read films are kept from other files, addresses and processes",
+        advice="See `What a film may do` in docs/operations.md." if lacking else "",
+    )
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
-"""The generated parts of `docs/operations.md`: settings and exit codes, from what the program itself uses.
+"""The generated parts of `docs/operations.md`, settings and exit codes, and `deploy/kafka-acls.yaml`, from what the program itself uses.
 
 python -m services.cli.docs           write
-python -m services.cli.docs --check   exit 1 when the document says something else
+python -m services.cli.docs --check   exit 1 when a document says something else
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from schemas import acls
 from schemas.markers import between
 from services.cli.exits import MEANINGS
 from services.runtime import settings as settings_module
 from services.runtime.settings import SECRETS, Settings, variable
 
-DOCUMENT: Final = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
+ROOT: Final = Path(__file__).resolve().parents[2]
+DOCUMENT: Final = ROOT / "docs" / "operations.md"
+RIGHTS: Final = ROOT / "deploy" / "kafka-acls.yaml"
 HINTS: Final[dict[str, Any]] = get_type_hints(Settings, include_extras=True)
 
 
@@ -52,23 +55,23 @@ def render(text: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answers the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m services.cli.docs", description="Writes the generated parts of docs/operations.md.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when the document says something else")
+    parser = argparse.ArgumentParser(
+        prog="python -m services.cli.docs", description="Writes the generated parts of docs/operations.md, and deploy/kafka-acls.yaml."
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a document says something else")
     check: bool = parser.parse_args(arguments).check
-    there = DOCUMENT.read_text(encoding="utf-8")
-    wanted = render(there)
-    if there == wanted:
-        print("docs/operations.md: up to date")
-        return 0
-    if check:
-        print(
-            "docs/operations.md has other settings or exit codes than the program: run `make generate` and commit what it changes",
-            file=sys.stderr,
-        )
-        return 1
-    DOCUMENT.write_text(wanted, encoding="utf-8")
-    print("wrote docs/operations.md")
-    return 0
+    drift = 0
+    rendered = render(DOCUMENT.read_text(encoding="utf-8"))
+    for name, path, wanted in (("docs/operations.md", DOCUMENT, rendered), ("deploy/kafka-acls.yaml", RIGHTS, acls.document())):
+        if path.exists() and path.read_text(encoding="utf-8") == wanted:
+            print(f"{name}: up to date")
+        elif check:
+            print(f"{name} says something else than the program: run `make generate` and commit what it changes", file=sys.stderr)
+            drift = 1
+        else:
+            path.write_text(wanted, encoding="utf-8")
+            print(f"wrote {name}")
+    return drift
 
 
 def _groups() -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 import uvloop
 
+from schemas import acls
 from services.cli.stack import LIVE, WORKERS
 from services.runtime import settings as settings_module
 from services.runtime.telemetry import logging as telemetry
@@ -34,6 +35,9 @@ def serve(service: str, metrics_port: int | None, slots: int | None) -> None:
         module: Any = importlib.import_module("services.gateway.app")
         uvloop.run(module.serve(settings))
         return
+    # The gateway looks for itself: it answers polls without Kafka. The others can do nothing without all of it.
+    access: Any = importlib.import_module("services.runtime.kafka.access")
+    access.require(settings, acls.of_service(service))
     if service == "coordinator":
         host: Any = importlib.import_module("services.coordinator.host")
         raise SystemExit(host.serve(settings))

@@ -99,7 +99,7 @@ class Stack:
     @property
     def gateway(self) -> str:
         """Its address from this machine."""
-        host = "127.0.0.1" if self.settings.host in ("0.0.0.0", "::", "localhost") else self.settings.host  # noqa: S104
+        host = "127.0.0.1" if self.settings.host in ("0.0.0.0", "::", "localhost") else self.settings.host  # noqa: S104 (compared with, not bound to)  # nosec B104
         return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.port}"
 
     def announcement(self) -> str:

@@ -16,11 +16,13 @@ import signal
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import faust
 import uvloop
+from aiokafka.consumer import fetcher
+from aiokafka.record.memory_records import MemoryRecords
 from faust.transport.drivers.aiokafka import Consumer, Transport
 
 from schemas import envelope, topics
@@ -236,14 +238,70 @@ class _Transport(Transport):
     Consumer = _Consumer
 
 
+class _Batches:
+    """What a fetch brought. A batch in which a header's name is not UTF-8 ends there: the client raises for it, each time it is fetched
+    again, and nobody behind it would be heard. All of a batch is by one producer, and none of ours writes such headers."""
+
+    def __init__(self, data: bytes) -> None:
+        self._records = MemoryRecords(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._records, name)
+
+    def next_batch(self) -> Any:
+        return _Batch(self._records.next_batch())
+
+
+class _Batch:
+    def __init__(self, batch: Any) -> None:
+        self._batch = batch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __next__(self) -> Any:
+        return next(self._batch)
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            yield from self._batch
+        except UnicodeDecodeError as wrong:
+            log.error("records were passed over: the name of a header is no text", below_offset=self._batch.next_offset, reason=str(wrong))
+            metrics.LIVE_EVENTS.labels("unreadable").inc()
+
+
+fetcher.MemoryRecords = _Batches
+
+
 _MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+_TRANSLATED: Final = frozenset(
+    {
+        "sasl.mechanism",
+        "sasl.mechanisms",
+        "sasl.username",
+        "sasl.password",
+        "ssl.ca.location",
+        "ssl.ca.pem",
+        "ssl.certificate.location",
+        "ssl.key.location",
+        "ssl.key.password",
+        "ssl.endpoint.identification.algorithm",
+    }
+)
+"""Of librdkafka's settings `sasl.*` and `ssl.*`, those that `credentials` hands on."""
 
 
 def credentials(config: Mapping[str, Any]) -> faust.SSLCredentials | faust.SASLCredentials | None:
     """librdkafka's security settings (`REELWORKS_KAFKA_CONFIG`) as Faust takes them; None for none.
 
-    Raises SettingsError for what Faust cannot do.
+    Raises SettingsError for what Faust cannot do: nothing about security is passed over.
     """
+    strange = sorted(name for name in config if name.startswith(("sasl.", "ssl.")) and name not in _TRANSLATED)
+    if strange:
+        raise SettingsError(
+            f"the streamer's live app has a Kafka client of its own, which cannot use {', '.join(strange)} "
+            f"(REELWORKS_KAFKA_CONFIG); it can use {', '.join(sorted(_TRANSLATED))}"
+        )
     protocol = str(config.get("security.protocol", "plaintext")).upper()
     context = _tls(config) if protocol in ("SSL", "SASL_SSL") else None
     match protocol:
@@ -264,14 +322,18 @@ def credentials(config: Mapping[str, Any]) -> faust.SSLCredentials | faust.SASLC
 
 def _tls(config: Mapping[str, Any]) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=config.get("ssl.ca.location") or None, cadata=config.get("ssl.ca.pem") or None)
+        authorities = config.get("ssl.ca.location") or None
+        folder = authorities is not None and os.path.isdir(authorities)
+        context = ssl.create_default_context(
+            cafile=None if folder else authorities, capath=authorities if folder else None, cadata=config.get("ssl.ca.pem") or None
+        )
         if certificate := config.get("ssl.certificate.location"):
             context.load_cert_chain(certificate, config.get("ssl.key.location") or None, config.get("ssl.key.password") or None)
     except (OSError, ssl.SSLError) as wrong:
         raise SettingsError(f"the certificates that the Kafka settings name (ssl.*) cannot be read: {wrong}") from None
     if str(config.get("ssl.endpoint.identification.algorithm", "https")).lower() == "none":
         context.check_hostname = False
-    if str(config.get("enable.ssl.certificate.verification", "true")).lower() == "false":
+    if str(config.get("enable.ssl.certificate.verification", "true")).lower() in ("false", "f", "0"):
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -22,8 +22,9 @@ from confluent_kafka.admin import (
 )
 
 from schemas.topics import TOPICS, Topic
-from services.runtime.kafka.client import base
-from services.runtime.settings import Settings
+from services.runtime.kafka import refusals
+from services.runtime.kafka.client import Config, base
+from services.runtime.settings import Settings, SettingsError
 
 
 class TopicError(RuntimeError):
@@ -43,10 +44,11 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.topic}: {self.what} is {self.actual}, declared {self.expected}"
 
 
-def answers(bootstrap_servers: str, *, timeout: float) -> bool:
-    """Whether a broker is there and serves metadata. Waits up to `timeout` seconds."""
+def answers(bootstrap_servers: str, access: Mapping[str, str] = {}, *, timeout: float) -> bool:
+    """Whether a broker is there and serves metadata. Waits up to `timeout` seconds. `access`: how to sign in, if need be."""
     client = AdminClient(
         {
+            **access,
             "bootstrap.servers": bootstrap_servers,
             "log_level": 0,
             "reconnect.backoff.ms": 20,
@@ -62,22 +64,53 @@ def answers(bootstrap_servers: str, *, timeout: float) -> bool:
 
 
 def unreachable(settings: Settings, *, timeout: float = 5.0) -> str:
-    """ "" when the brokers of the settings answer us, else why they do not. Raises SettingsError when none are named."""
+    """ "" when the brokers of the settings answer us, else why they do not.
+
+    Raises SettingsError when none are named or the settings of the client are unusable, refusals.Denied when they do not let us in.
+    """
+    said: list[KafkaError] = []
+    config: Config = base(settings) | {"log_level": 0, "error_cb": said.append}
     try:
-        AdminClient(base(settings) | {"log_level": 0}, logger=_SILENT).list_topics(timeout=timeout)
+        client = AdminClient(config, logger=_SILENT)
     except KafkaException as wrong:
-        return f"no Kafka broker answers at {settings.bootstrap_servers} ({wrong.args[0].str()})"
-    return ""
+        raise SettingsError(f"REELWORKS_KAFKA_CONFIG={settings.kafka_config!r}: {wrong.args[0].str()}") from None
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            client.list_topics(timeout=max(0.1, min(1.0, deadline - time.monotonic())))
+        except KafkaException as wrong:
+            client.poll(0)  # what the connections say comes here
+            for error in said:
+                refusals.check(error, settings)
+            if time.monotonic() >= deadline:
+                return f"no Kafka broker answers at {settings.bootstrap_servers} ({wrong.args[0].str()}){_hint(said)}"
+        else:
+            return ""
+
+
+def _hint(said: Sequence[KafkaError]) -> str:
+    # A listener that wants TLS or a sign-in closes connections that begin otherwise, without a word.
+    if any(error.code() in (KafkaError._TRANSPORT, KafkaError._RESOLVE) for error in said):
+        return ""
+    return "; it takes connections and closes them: is security.protocol right?"
 
 
 def diff(settings: Settings, topics: Sequence[Topic] = TOPICS) -> list[Difference]:
-    """How the broker's topics differ from the declared ones; more partitions than declared are left alone."""
+    """How the broker's topics differ from the declared ones; more partitions than declared are left alone.
+
+    Raises refusals.Denied when we may not look.
+    """
     client = AdminClient(base(settings))
     present = client.list_topics(timeout=15).topics
     found: list[Difference] = []
     there = [t for t in topics if t.name in present]
     resources = {t.name: ConfigResource(ConfigResource.Type.TOPIC, t.name) for t in there}
-    described = {r.name: f.result() for r, f in client.describe_configs(list(resources.values())).items()} if resources else {}
+    described = _described(settings, client, list(resources.values()))
+    hidden = TopicCollection([t.name for t in topics if t.name not in present])
+    for name, future in client.describe_topics(hidden).items() if hidden.topic_names else ():
+        error = future.exception()
+        if isinstance(error, KafkaException):
+            refusals.check(error.args[0], settings, what=f"Describe on the topic {name}")
     for topic in topics:
         if topic.name not in present:
             found.append(Difference(topic=topic.name, what="missing", actual="absent", expected=f"{topic.partitions} partitions"))
@@ -89,6 +122,17 @@ def diff(settings: Settings, topics: Sequence[Topic] = TOPICS) -> list[Differenc
             actual = str(described[topic.name][name].value)
             if _normal(actual) != _normal(value):
                 found.append(Difference(topic=topic.name, what=name, actual=actual, expected=value))
+    return found
+
+
+def _described(settings: Settings, client: AdminClient, topics: list[ConfigResource]) -> dict[str, dict[str, ConfigEntry]]:
+    found: dict[str, dict[str, ConfigEntry]] = {}
+    for resource, future in client.describe_configs(topics).items() if topics else ():
+        try:
+            found[resource.name] = future.result()
+        except KafkaException as wrong:
+            refusals.check(wrong.args[0], settings, what=f"DescribeConfigs on the topic {resource.name}")
+            raise
     return found
 
 
@@ -123,6 +167,7 @@ def apply(settings: Settings, topics: Sequence[Topic] = TOPICS) -> list[Differen
             future.result()
         except KafkaException as wrong:
             if wrong.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another process applied at the same time
+                refusals.check(wrong.args[0], settings, what=f"Create, Alter or AlterConfigs on the topic {name}")
                 raise TopicError(f"{name}: {wrong.args[0].str()}") from None
     _wait_for_leaders(client, topics)
     return differences
@@ -141,6 +186,7 @@ def _wait_for_leaders(client: AdminClient, topics: Sequence[Topic], seconds: flo
 def partition_count(settings: Settings, topic: str) -> int:
     """Partitions that the topic really has. Raises TopicError when it is absent."""
     described = AdminClient(base(settings)).list_topics(topic, timeout=15).topics[topic]
+    refusals.check(described.error, settings, what=f"Describe on the topic {topic}")
     if described.error is not None or not described.partitions:
         raise TopicError(f"the topic {topic} does not exist: run `reelworks topics apply`")
     return len(described.partitions)

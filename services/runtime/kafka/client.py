@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from services.runtime.settings import Settings, SettingsError
+from schemas import acls
+from services.runtime.kafka.refusals import Complaints
+from services.runtime.settings import Settings, SettingsError, kafka_properties
 
 Config = dict[str, Any]
 
 
 def base(settings: Settings) -> Config:
-    """Where the brokers are and how to sign in. Raises SettingsError when no broker is known."""
+    """Where the brokers are and how to sign in. Raises SettingsError when no broker is known, or the file with the rest is unusable."""
     if not settings.bootstrap_servers:
         raise SettingsError("KAFKA_BOOTSTRAP_SERVERS is not set: give `host:port`, or run `reelworks up`, which starts an embedded Kafka")
+    further = kafka_properties(settings)
     return {
         "bootstrap.servers": settings.bootstrap_servers,
         "client.id": f"reelworks-{settings.instance_name()}",
-        # A broker that restarts is found again at once, not after the default's ten seconds.
-        "reconnect.backoff.ms": 50,
+        # A broker that restarts is found again at once, not after the default's ten seconds. The first back-off is the only
+        # one: librdkafka 2.16 forgets the rest each time that it goes back to the bootstrap servers. With 50 ms a client tries
+        # 38 times a second, and all clients of a machine together keep a broker that starts there from its processors.
+        "reconnect.backoff.ms": 400,
         "reconnect.backoff.max.ms": 1000,
         "retry.backoff.ms": 10,
         "socket.keepalive.enable": True,
-        "log_level": 3,
-        **_file(settings.kafka_config),
+        # What is wrong with a connection is said by error_cb, in our log and in words.
+        "log_level": 2,
+        "error_cb": Complaints(further),
+        **further,
     }
 
 
@@ -61,17 +67,13 @@ def consumer(settings: Settings, group: str) -> Config:
 
 
 def reader(settings: Settings) -> Config:
-    """A consumer that assigns partitions itself and belongs to no group; librdkafka wants a group id all the same."""
-    config = consumer(settings, f"reader-{settings.instance_name()}") | {
+    """A consumer that assigns partitions itself and belongs to no group; librdkafka wants a group id all the same.
+
+    It looks for that group's coordinator, too, which somebody without rights on the group is not told.
+    """
+    config = consumer(settings, acls.READERS) | {
         "enable.partition.eof": True,
         "group.protocol": "classic",
         "fetch.wait.max.ms": 500,
     }
     return {k: v for k, v in config.items() if k not in ("session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy")}
-
-
-def _file(path: str) -> dict[str, str]:
-    if not path:
-        return {}
-    lines = [line.strip() for line in Path(path).read_text().splitlines()]
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#") and "=" in line)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from services.runtime.kafka import client
+from services.runtime.kafka import client, refusals
 from services.runtime.kafka.reader import Received, received
 from services.runtime.settings import Settings
 
@@ -33,6 +33,7 @@ class GroupConsumer:
         paused: bool = False,
     ) -> None:
         self.topic = topic
+        self._settings, self._group = settings, group
         self.owned: set[int] = set()
         self._on_assign, self._on_revoke, self._start_paused = on_assign, on_revoke, paused
         config = client.consumer(settings, group) | {"isolation.level": "read_committed"}
@@ -48,8 +49,8 @@ class GroupConsumer:
     def poll(self, seconds: float, most: int = 499) -> list[Received]:
         """What came, after at most `seconds`.
 
-        Raises KafkaException when the client gave up for good. `poll` and then `consume(n, 0)`: a `consume` with a
-        time-out waits until it is over or full, 40 ms a hop.
+        Raises KafkaException when the client gave up for good, refusals.Denied when we may not read. `poll` and then
+        `consume(n, 0)`: a `consume` with a time-out waits until it is over or full, 40 ms a hop.
         """
         first = self._consumer.poll(seconds)
         if first is None:
@@ -59,8 +60,13 @@ class GroupConsumer:
             error = message.error()
             if error is None:
                 got.append(received(message))
-            elif error.fatal() or error.code() == KafkaError._MAX_POLL_EXCEEDED:
+            elif refusals.gave_up(error) or error.code() == KafkaError._MAX_POLL_EXCEEDED:
                 raise KafkaException(error)
+            else:
+                about_group = error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+                refusals.check(
+                    error, self._settings, what=f"Read on the {f'group {self._group}' if about_group else f'topic {self.topic}'}"
+                )
         return got
 
     def seek_and_resume(self, partition: int, offset: int) -> None:
@@ -83,7 +89,7 @@ class GroupConsumer:
         try:
             self._consumer.commit(offsets=places, asynchronous=True)
         except KafkaException as wrong:
-            if wrong.args[0].fatal():
+            if refusals.gave_up(wrong.args[0]):
                 raise
             return False
         return True

@@ -19,8 +19,11 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+
+import msgspec
 
 from services.runtime.children import ReservedPort, dies_with_parent, end
 from services.runtime.kafka import training
@@ -40,11 +43,11 @@ PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=CLIENT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=CLIENT://127.0.0.1:{port}
+listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
+inter.broker.listener.name=CLIENT
 log.dirs={logs}
 auto.create.topics.enable=false
 num.partitions=1
@@ -75,6 +78,17 @@ LOGGING = """\
 <Configuration status="error"><Appenders><Console name="out"><PatternLayout pattern="%d %p %c{1} %m%n"/></Console></Appenders>
 <Loggers><Root level="warn"><AppenderRef ref="out"/></Root></Loggers></Configuration>
 """
+
+
+class Security(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes a broker that asks who is there: by itself the embedded one lets in every program of this machine."""
+
+    properties: str
+    """Lines of `server.properties`, after and in place of ours. The listeners are called CLIENT and CONTROLLER."""
+    format_options: tuple[str, ...] = ()
+    """Of the tool that formats the log folder: `--add-scram` makes the first user."""
+    client: Mapping[str, str]
+    """librdkafka settings of somebody whom the broker lets in: the start waits until it answers them."""
 
 
 class KafkaUnavailable(RuntimeError):
@@ -138,11 +152,14 @@ def install(cache: Path) -> Path:
 class EmbeddedKafka:
     """One broker, on loopback, as a child process that cannot outlive this one."""
 
-    def __init__(self, data: Path, *, cache: Path, port: int = 0, jvm_options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, data: Path, *, cache: Path, port: int = 0, jvm_options: tuple[str, ...] = (), security: Security | None = None
+    ) -> None:
         self.data = data
         self.cache = cache
         self.port = port
         self._jvm_options = jvm_options
+        self._security = security or Security(properties="", client={})
         self._process: subprocess.Popen[bytes] | None = None
         self._held: ReservedPort | None = None
         """The port, while the broker is down between two starts: clients come back to where it was."""
@@ -199,7 +216,7 @@ class EmbeddedKafka:
 
     def _run(self, runtime: str, libs: Path, port: int, controller_port: int) -> bool:
         logs, properties = self.data / "logs", self.data / "server.properties"
-        properties.write_text(PROPERTIES.format(port=port, controller_port=controller_port, logs=logs))
+        properties.write_text(PROPERTIES.format(port=port, controller_port=controller_port, logs=logs) + self._security.properties)
         (self.data / "log4j2.xml").write_text(LOGGING)
         # What the JVM unpacks lies with the rest: a broker that is killed cannot remove it, the next start does.
         temporary = self.data / "tmp"
@@ -211,9 +228,8 @@ class EmbeddedKafka:
             if not (logs / "meta.properties").exists():
                 # One in 64 would begin with a hyphen, which the tool takes for an option; Kafka's own ids never do.
                 cluster = "R" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
-                subprocess.run(
-                    [*base, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)], stdout=log, stderr=log, check=True
-                )
+                tool = [*base, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties), *self._security.format_options]
+                subprocess.run(tool, stdout=log, stderr=log, check=True)
             self._process = subprocess.Popen(
                 [base[0], *(self._jvm_options or ("-Xshare:auto",)), *base[1:], "kafka.Kafka", str(properties)],
                 stdin=subprocess.DEVNULL,
@@ -224,7 +240,7 @@ class EmbeddedKafka:
             )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
-            if answers(f"127.0.0.1:{port}", timeout=1.0):
+            if answers(f"127.0.0.1:{port}", self._security.client, timeout=1.0):
                 return True
         self.stop()
         return False

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from services.runtime.kafka import client
+from services.runtime.kafka import client, refusals
 from services.runtime.kafka.producer import Record
 from services.runtime.kafka.reader import Received, received, watermarks
 from services.runtime.settings import Settings
@@ -70,6 +70,7 @@ class PartitionLog:
                 producer.init_transactions(CALL_SECONDS)
                 break
             except KafkaException as wrong:
+                refusals.check(wrong.args[0], self._settings, what=f"Write on the transactional id {self._id}")
                 if not wrong.args[0].retriable() or attempt == 19:
                     raise
                 time.sleep(0.05)  # the broker is still ending the former owner's transaction
@@ -99,8 +100,10 @@ class PartitionLog:
                         # Neither position() nor the last offset + 1: transaction markers take offsets, too.
                         if (message.offset() or 0) >= high:
                             return
-                    elif error.fatal():
+                    elif refusals.gave_up(error):
                         raise KafkaException(error)
+                    elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                        refusals.check(error, self._settings, what=f"Read on the topic {self._topic}")
                 if time.monotonic() > deadline:
                     raise Stuck(f"{self._topic}[{self._partition}] could not be read to its end {high}")
         finally:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Final
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -14,6 +16,14 @@ from schemas import envelope, topics
 from services.runtime.kafka import client
 from services.runtime.settings import Settings
 from services.runtime.telemetry import metrics
+from services.runtime.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+REPLACE_SECONDS: Final = 1.0
+"""Between two clients of which the first gave up: the second may have the same to complain of."""
+
+_GAVE_UP: Final = (KafkaException, SystemError)
+"""What `poll` and `flush` raise when the client has given up for good; the second, when a report was due in the same call."""
 
 
 class BrokerUnavailable(RuntimeError):
@@ -48,6 +58,9 @@ def record(event: msgspec.Struct, key: str, *, source: str, event_id: str | None
 class EventProducer:
     """Thread-safe. One background thread serves delivery reports.
 
+    A client that gives up for good (a right is missing; its records are gone from the broker) is replaced by a new one: what it had is
+    not acknowledged, what comes later is sent.
+
     `delivery_seconds` bounds how long a record may wait for the broker before it is given up, `linger_ms` how long one
     waits for others to travel with it.
     """
@@ -58,6 +71,7 @@ class EventProducer:
             "request.timeout.ms": 10_000,
             "linger.ms": linger_ms,
         }
+        self._config = config
         self._producer = Producer(config)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="producer-poll", daemon=True)
@@ -101,11 +115,14 @@ class EventProducer:
 
     def flush(self, seconds: float) -> int:
         """Wait until everything is acknowledged or given up. Answers how many records still wait."""
-        return self._producer.flush(seconds)
+        try:
+            return self._producer.flush(seconds)
+        except _GAVE_UP:
+            return len(self._producer)
 
     def close(self, seconds: float = 10.0) -> None:
         """Flush and end the thread."""
-        self._producer.flush(seconds)
+        self.flush(seconds)
         self._closed.set()
         self._thread.join(seconds)
         self._producer.purge()  # what was not acknowledged in time
@@ -113,4 +130,16 @@ class EventProducer:
 
     def _serve(self) -> None:
         while not self._closed.is_set():
-            self._producer.poll(0.05)
+            try:
+                self._producer.poll(0.05)
+            except _GAVE_UP as wrong:
+                log.error("the producer gave up and is replaced", reason=str(wrong.__cause__ or wrong))
+                self._replace()
+                self._closed.wait(REPLACE_SECONDS)
+
+    def _replace(self) -> None:
+        given_up, self._producer = self._producer, Producer(self._config)
+        given_up.purge()
+        with contextlib.suppress(*_GAVE_UP):  # it says so again
+            given_up.flush(1.0)  # the reports of what was purged
+        given_up.close()

@@ -16,6 +16,7 @@ from services.runtime.kafka import client
 from services.runtime.kafka.admin import TopicError
 from services.runtime.settings import Settings, SettingsError
 from services.streamer import live
+from tests.servers.secured import Authority
 
 
 def kafka(tmp_path: Path, *lines: str) -> Settings:
@@ -94,6 +95,20 @@ def test_tls_verifies_unless_told_otherwise(tmp_path: Path) -> None:
     assert (made.context.verify_mode, made.context.check_hostname) == (ssl.CERT_REQUIRED, False)
 
 
+def test_a_certificate_of_the_client_and_a_folder_of_authorities_are_handed_on(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authorities")
+    issued = authority.issue("client")
+    settings = kafka(
+        tmp_path, "security.protocol=ssl", f"ssl.ca.location={tmp_path}/authorities", f"ssl.certificate.location={issued}"
+    )  # fmt: skip
+    made = live.credentials(client.base(settings))
+    assert isinstance(made, faust.SSLCredentials)
+    assert made.context.verify_mode == ssl.CERT_REQUIRED
+    issued.write_text("no key")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        live.credentials(client.base(settings))
+
+
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
@@ -101,6 +116,8 @@ def test_tls_verifies_unless_told_otherwise(tmp_path: Path) -> None:
         (["security.protocol=sasl_ssl"], "can use PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"),
         (["security.protocol=carrier-pigeon"], "accepted are plaintext, ssl"),
         (["security.protocol=ssl", "ssl.ca.location=/nowhere/ca.pem"], "cannot be read"),
+        (["security.protocol=ssl", "ssl.keystore.location=/keys.p12"], "cannot use ssl.keystore.location .*it can use .*ssl.ca.location"),
+        (["security.protocol=sasl_ssl", "sasl.oauthbearer.method=oidc"], "cannot use sasl.oauthbearer.method"),
     ],
 )
 def test_what_it_cannot_do_is_said(tmp_path: Path, lines: list[str], words: str) -> None:
