@@ -59,6 +59,11 @@ def derived_id(*parts: str) -> str:
     return str(uuid.uuid5(JOB_NAMESPACE, "".join(f"{len(p)}:{p}" for p in parts)))
 
 
+def shown(text: str) -> str:
+    """In quotes, and not longer than a person wants to read of what may be of any length."""
+    return repr(text if len(text) <= 100 else text[:99] + "…")
+
+
 def encode_value(event: msgspec.Struct) -> bytes:
     """JSON of an event."""
     return _encode(event)
@@ -83,7 +88,7 @@ def read(headers: Iterable[tuple[str, bytes | None]] | None, value: bytes | None
 
     Raises Unreadable when it is in neither or lacks an attribute.
     """
-    found = {name.lower(): (raw or b"").decode("utf-8", "replace") for name, raw in headers or ()}
+    found = _texts(headers or ())
     if value is None:
         raise Unreadable("the record has no value; a JSON object is needed")
     if found.get("content-type", "").partition(";")[0].strip().lower() == STRUCTURED:
@@ -109,11 +114,28 @@ def read(headers: Iterable[tuple[str, bytes | None]] | None, value: bytes | None
     )
 
 
+def _texts(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
+    """Headers as text, their names in small letters. Raises Unreadable where an attribute says two things or is no text."""
+    found: dict[str, str] = {}
+    for name, raw in headers:
+        name = name.lower()
+        ours = name.startswith("ce_")
+        try:
+            text = (raw or b"").decode("utf-8", "strict" if ours else "replace")
+        except UnicodeDecodeError:
+            # Two ids that differ only there would become one, and so would their jobs.
+            raise Unreadable(f"the header {shown(name)} is not UTF-8") from None
+        if ours and found.get(name, text) != text:
+            raise Unreadable(f"the header {shown(name)} is there twice, with different values")
+        found[name] = text
+    return found
+
+
 def _structured(value: bytes) -> tuple[dict[str, str], bytes]:
     try:
         body = msgspec.json.decode(value, type=dict[str, msgspec.Raw])
         attributes = {k: msgspec.json.decode(v, type=str) for k, v in body.items() if k in _ATTRIBUTES}
-    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+    except _NO_JSON as wrong:
         raise Unreadable(f"not a structured CloudEvent: {wrong}") from None
     if "data" not in body:
         raise Unreadable("a structured CloudEvent needs its event under 'data'")
@@ -121,6 +143,29 @@ def _structured(value: bytes) -> tuple[dict[str, str], bytes]:
 
 
 _ATTRIBUTES = frozenset({"type", "id", "source", "subject", "time", "traceparent"})
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are none; the last one for arrays and objects within each other, about a thousand of them."""
+
+
+def check_depth(data: bytes, most: int) -> None:
+    """Raises Unreadable for JSON with more than `most` arrays and objects within each other. What is no JSON is left to the decoder."""
+    if data.count(b"[") + data.count(b"{") <= most:
+        return
+    bare = b"".join(data.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])  # without strings
+    left = bare.translate(_AS_ARRAYS, _NO_BRACKETS)
+    for _ in range(most):
+        if b"[" * (most + 1) in left:
+            break
+        inner = left.replace(b"[]", b"")
+        if inner == left:
+            return
+        left = inner
+    if left:
+        raise Unreadable(f"more than {most} arrays and objects lie within each other")
+
+
+_AS_ARRAYS = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def decode(data: bytes, kind: type[T]) -> T:
@@ -131,7 +176,7 @@ def decode(data: bytes, kind: type[T]) -> T:
             decoder = _decoders.setdefault(kind, msgspec.json.Decoder(kind))
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+    except _NO_JSON as wrong:
         raise Unreadable(f"{kind.__name__}: {wrong}") from None
 
 
@@ -140,6 +185,6 @@ def decode_any(envelope: Envelope) -> msgspec.Struct:
     kind = events.BY_NAME.get(envelope.type)
     if kind is None:
         raise Unreadable(
-            f"unknown event type {envelope.type!r}; known are " + ", ".join(events.TYPE_PREFIX + n for n in sorted(events.BY_NAME))
+            f"unknown event type {shown(envelope.type)}; known are " + ", ".join(events.TYPE_PREFIX + n for n in sorted(events.BY_NAME))
         )
     return decode(envelope.data, kind)

@@ -10,22 +10,30 @@ fields that end in `_seconds`; sizes are bytes.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 Key = Annotated[str, Meta(min_length=1, max_length=1024, description="Object key, 1 to 1024 characters.")]
+_IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$(?!\n)"
+"""The last part, since Python's `$` also stands before a line feed at the end."""
 Identifier = Annotated[
     str,
     Meta(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$",
+        pattern=_IDENTIFIER,
         description="1 to 128 of A-Z a-z 0-9 . _ : - , not beginning with punctuation.",
     ),
 ]
 State = Literal["queued", "planning", "running", "finishing", "succeeded", "failed", "cancelled"]
 FailureClass = Literal["permanent", "transient", "cancelled", "worker-lost", "timed-out"]
 TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+def is_identifier(text: str) -> bool:
+    """Whether a text is what `Identifier` stands for, and so can be a part of an object's key."""
+    return re.search(_IDENTIFIER, text) is not None
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -126,7 +134,7 @@ class Recipe(Message, frozen=True, kw_only=True):
     heights: tuple[Annotated[int, Meta(ge=16, le=4320)], ...] = ()
     """The rungs wanted, by height; never above the source. Empty: the standard ladder."""
     watermark: Watermark | None = None
-    thumbnail_at: Annotated[str, Meta(pattern=r"^\d{1,6}(\.\d{1,3})?[%s]$")] = "10%"
+    thumbnail_at: Annotated[str, Meta(pattern=r"^[0-9]{1,6}(\.[0-9]{1,3})?[%s]$(?!\n)")] = "10%"
     """Where poster and thumbnail are taken: `10%` of the duration or `1s`. Clamped into the film."""
     layout: Literal["asset", "beside"] = "asset"
     """`asset`: under assets/{asset}/. `beside`: one .mp4 and one .jpg in the folder of the input."""
@@ -265,6 +273,8 @@ class JobRequested(Message, frozen=True, kw_only=True):
 ATTEMPTS_A_RUN = 10_000
 """Attempts of a job's second run, after a retry by hand, are numbered from here on: what a worker of the first run says late
 is recognised."""
+PLAN_MISSING = "plan-missing"
+"""Code of the failure of a task whose job's plan is not in storage any more. A retry by hand then plans anew."""
 CLEANUP_STAGE = -1
 """Stage number of the task that tidies up after the end of a job."""
 
@@ -341,6 +351,8 @@ class TaskReleased(Message, frozen=True, kw_only=True):
     """With plan and cleanup tasks only; the others find it in the plan."""
     outcome: str = ""
     """With a cleanup task: the state in which the job ended."""
+    alone: bool = False
+    """No other task may run beside it in the same process: workers were lost over it, and the next one would be one too many."""
 
 
 class JobCancelled(Message, frozen=True, kw_only=True):
@@ -439,6 +451,8 @@ class JobStatus(msgspec.Struct, kw_only=True, omit_defaults=True):
     started_ms: int = 0
     finished_ms: int = 0
     deadline_ms: int = 0
+    deadline_seconds: int = 0
+    """How long each run may take. 0: written by an earlier version."""
     stages: list[StageStatus] = []
     """plan, the planned ones, finish, cleanup."""
     stage: int = 0
@@ -461,6 +475,8 @@ class JobStatus(msgspec.Struct, kw_only=True, omit_defaults=True):
     """1, and one more with each retry by hand."""
     cleanup: Literal["", "waiting", "done"] = ""
     """Of an ended job: whether its plan and results are still to be removed. Its task counts as stage -1."""
+    tidied: int = 0
+    """How often this run was tidied up: more than once where a plan was stored after the end."""
     needs: str = ""
     """The job that must end before this one can be planned."""
     retry_wanted: bool = False

@@ -37,6 +37,7 @@ PROBLEMS: Final[dict[int, str]] = {
     501: "This version does not have the service.",
     502: "The object store could not remove everything; see `remaining`.",
     503: "Kafka or the object store is away, or all places are taken: nothing was accepted, send it again after Retry-After.",
+    507: "The store is full: nothing was kept, send it again when somebody has made room.",
 }
 
 
@@ -66,6 +67,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Whether no API token is needed."""
     playback: bool = False
     """Whether a playback token is."""
+    link: bool = False
+    """Whether the signature of a link will do as well as the API token."""
     zip_secret: bool = False
     """Whether the secret of the old zip wire is."""
 
@@ -74,9 +77,9 @@ def _text(**more: Any) -> Json:
     return {"type": "string", **more}
 
 
-def _texts() -> Json:
+def _texts(**more: Any) -> Json:
     """A parameter that may be repeated."""
-    return {"type": "array", "items": {"type": "string"}}
+    return {"type": "array", "items": _text(**more)}
 
 
 PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
@@ -87,7 +90,7 @@ PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     "key": ("Object key, percent-encoded; slashes stand as they are.", _text()),
     "name": ("A file's name with its fingerprint.", _text()),
     "folder": ("Name of a folder at the top of the default bucket, percent-encoded.", _text()),
-    "film": ("`NAME.hls`, percent-encoded.", _text()),
+    "film": ("`NAME.hls`, percent-encoded.", _text(pattern=r"^[^/]+\.hls$")),
     "file": ("`output.m3u8`, another playlist, or a segment that ends in `.ts`.", _text()),
     "path": (
         "`{recipe}/master.m3u8`, `{recipe}/{rendition}/index.m3u8`, `iframes.m3u8`, `init.mp4` and `00000.m4s` beside that one, "
@@ -111,7 +114,7 @@ PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     "size": ("Part of the signed URL: exactly so many bytes.", {"type": "integer"}),
     "archive.bucket": ("Of `prefix`, `key`, and entries that name none; left out, the default bucket.", _text()),
     "archive.prefix": ("All objects whose key begins with it; their keys are the names in the archive.", _text(maxLength=1024)),
-    "archive.key": ("Keys of objects, in this order; in place of `prefix`.", _texts()),
+    "archive.key": ("Keys of objects, in this order; in place of `prefix`.", _texts(minLength=1, maxLength=1024)),
     "archive.entry": ("Objects as JSON: `key`, and where needed `bucket`, `name` in the archive, `etag`. Among `key`.", _texts()),
     "archive.asset": ("Ids of films: the best MP4 of each, under its title. Behind the objects; in place of `prefix`.", _texts()),
     "archive.name": ("Under which browsers save the archive.", _text(maxLength=300)),
@@ -127,7 +130,7 @@ PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
 """Every parameter, once; which are in the path, its template says, which in headers or the query, the route. What stands before a dot
 tells apart those of the same name."""
 
-_POST: Final = (400, 415, 413, 503)
+_POST: Final = (400, 408, 415, 413, 503, 507)
 _IDEMPOTENT: Final = ("Idempotency-Key",)
 _SIGNED: Final = ("bucket", "expires", "signature")
 _RANGE: Final = ("Range", "If-Range", "If-None-Match")
@@ -168,7 +171,7 @@ def _preflight(path: str, name: str) -> Route:
     """What browsers ask before a page of another site fetches from `path`."""
     return Route(
         method="options", path=path, name=name, about="For pages of other sites (CORS).",
-        answers={204: Answer("They may.", None, _CORS)}, open=True,
+        answers={204: Answer("They may.", None, _CORS)}, problems=(404,), open=True,
     )  # fmt: skip
 
 
@@ -188,7 +191,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         method="put", path="/v1/uploads/{filename}", name="putUpload", about="Store a video and make it playable: `curl -T film.mov …`.",
         query=("title", "owner", "callback"), headers=_IDEMPOTENT, body="application/octet-stream",
         answers={202: Answer("Stored, and acknowledged by Kafka.", api.Accepted, ("Location",))},
-        problems=(400, 403, 408, 411, 413, 417, 422, 503),
+        problems=(400, 403, 408, 411, 413, 417, 422, 503, 507),
     ),
     Route(
         method="post", path="/v1/uploads", name="beginUpload", about="A signed place to send a video to directly.", headers=_IDEMPOTENT,
@@ -249,7 +252,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="delete", path="/v1/assets/{asset_id}", name="deleteAsset",
         about="Cancel what runs, remove all objects of the asset, then the asset. May be repeated.", headers=_IDEMPOTENT,
-        answers={200: Answer("It is gone.", api.AssetDeleted)}, problems=(404, 409, 502, 503),
+        answers={200: Answer("It is gone.", api.AssetDeleted)}, problems=(400, 404, 409, 502, 503),
     ),
     Route(
         method="post", path="/v1/assets/{asset_id}/playback", name="openPlayback",
@@ -274,7 +277,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     _archive(
         "get", "/v1/archives", "getArchive", "An archive of objects and films, made while it is sent. It has a length, an ETag and ranges.",
-        query=_ARCHIVE, headers=_RANGE,
+        query=_ARCHIVE, headers=_RANGE, link=True,
     ),
     _archive(
         "post", "/v1/archives/download", "downloadArchive", "The same for a selection that does not fit into a URL.",
@@ -311,9 +314,16 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="post", path="/videos", name="oldVideos", about="The wire of an older transcoder. Errors are `{\"message\": …}`.",
-        body=api.Videos, answers={200: Answer("Always exactly this.", api.VideosAnswer),
-                 400: Answer("A field is missing or wrong.", api.OldError)},
-        problems=(),
+        body=api.Videos, headers=_IDEMPOTENT, open=True,
+        answers={
+            200: Answer("Always exactly this.", api.VideosAnswer),
+            400: Answer("A field is missing or wrong.", api.OldError),
+            401: Answer("No host of callbacks is allowed, and the API token is missing or wrong.", api.OldError),
+            403: Answer("A page of another site.", api.OldError),
+            413: Answer("Too large.", api.OldError),
+            422: Answer("The same Idempotency-Key came with another body.", api.OldError),
+            503: Answer("Kafka is away: nothing was accepted, send it again after Retry-After.", api.OldError, ("Retry-After",)),
+        },
     ),
     _old_zip("/zip", "oldZip"),
     _old_zip("/", "oldZipAtRoot"),
@@ -364,6 +374,12 @@ def document() -> Json:
                     "description": "REELWORKS_API_TOKEN, where one is set; without one every caller may.",
                 },
                 "zipSecret": {"type": "http", "scheme": "bearer", "description": "REELWORKS_ZIP_SECRET; without one these routes are off."},
+                "link": {
+                    "type": "apiKey",
+                    "in": "query",
+                    "name": "signature",
+                    "description": "Of a link that POST /v1/archives/links has made.",
+                },
                 "playbackCookie": {
                     "type": "apiKey",
                     "in": "cookie",
@@ -398,7 +414,9 @@ def _operation(route: Route) -> Json:
         operation["parameters"] = parameters
     if route.body is not None:
         operation["requestBody"] = {"required": route.body_required, "content": _content(route.body)}
-    if route.zip_secret:
+    if route.link:
+        operation["security"] = [{"token": []}, {"link": []}]
+    elif route.zip_secret:
         operation["security"] = [{"zipSecret": []}]
     elif route.open:
         operation["security"] = [{"playbackCookie": []}, {"playbackToken": []}] if route.playback else []

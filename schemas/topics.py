@@ -12,6 +12,13 @@ MAX_RECORD_BYTES = 16 * 1024 * 1024
 us can be set aside byte for byte instead of blocking its sender; `REQUEST_LIMIT_BYTES` is what we act upon."""
 REQUEST_LIMIT_BYTES = 512 * 1024
 """A request larger than this goes to the dead letters. Long lists belong into an object whose key is sent."""
+REQUEST_DEPTH = 64
+"""Arrays and objects within each other in a request. What the coordinator makes of one lies a few deeper, and every reader gives up
+at about a thousand."""
+HEADERS_LIMIT_BYTES = 64 * 1024
+"""Of a request; one with more goes to the dead letters, too."""
+EVENT_LIMIT_BYTES = 900 * 1024
+"""A job event is at most so large, uncompressed: what of it goes into the job's status, its tasks and its outcome fits there."""
 
 
 class Topic(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +45,10 @@ def _names(types: tuple[type[msgspec.Struct], ...]) -> tuple[str, ...]:
 
 
 LARGE = {"max.message.bytes": str(MAX_RECORD_BYTES)}
+# The largest request, and the headers that say why it was set aside.
+LETTERS = {"max.message.bytes": str(MAX_RECORD_BYTES + 1024 * 1024)}
+# A status holds a request and what several events have told; whatever the coordinator has read it must be able to write.
+ROOMY = {"max.message.bytes": str(8 * 1024 * 1024)}
 # Statuses and positions are rewritten all the time: small segments and an eager cleaner keep recovery short.
 COMPACTED = {
     "segment.ms": str(3600 * 1000),
@@ -74,14 +85,14 @@ TOPICS: tuple[Topic, ...] = (
     Topic(name=REQUESTS, partitions=6, key="any", cleanup="delete", retention_ms=14 * DAY_MS, config=LARGE,
           carries=_names(events.REQUESTS), about="What is wanted, from the gateway and from other systems."),
     *(Topic(name=tasks(service), partitions=TASK_PARTITIONS, key="task id", cleanup="delete", retention_ms=3 * DAY_MS,
-            carries=("TaskReleased",), about=f"Work for the slots of the {service}.") for service in events.SERVICES),
+            config=ROOMY, carries=("TaskReleased",), about=f"Work for the slots of the {service}.") for service in events.SERVICES),
     Topic(name=JOB_EVENTS, partitions=JOB_PARTITIONS, key="job id", cleanup="delete", retention_ms=7 * DAY_MS,
           carries=_names(events.JOB_EVENTS), about="What happened to jobs. No transactional writer."),
-    Topic(name=JOBS, partitions=JOB_PARTITIONS, key="job id", cleanup="compact,delete", retention_ms=30 * DAY_MS, config=COMPACTED,
+    Topic(name=JOBS, partitions=JOB_PARTITIONS, key="job id", cleanup="compact,delete", retention_ms=30 * DAY_MS, config=COMPACTED | ROOMY,
           carries=("JobStatus", "Position"), about="The state of every job; keys that begin with @ are the coordinator's own."),
     Topic(name=ASSETS, partitions=6, key="asset id", cleanup="compact", config=COMPACTED,
           carries=("AssetChanged",), about="What people decide about assets."),
-    Topic(name=COMPLETIONS, partitions=JOB_PARTITIONS, key="{subject}:{kind}", cleanup="compact", config=COMPACTED,
+    Topic(name=COMPLETIONS, partitions=JOB_PARTITIONS, key="{subject}:{kind}", cleanup="compact", config=COMPACTED | ROOMY,
           carries=_names(events.COMPLETIONS), about="The public outcome of jobs."),
     Topic(name=SEGMENTS, partitions=6, key="asset id", cleanup="delete", retention_ms=DAY_MS,
           carries=("SegmentsReady",), about="Parts of films that can be played already."),
@@ -94,6 +105,6 @@ TOPICS: tuple[Topic, ...] = (
           carries=("WorkerSeen",), about="Heartbeats; their append times are the clock of the leases."),
     Topic(name=CONTROL, partitions=1, key="job id", cleanup="delete", retention_ms=DAY_MS,
           carries=("JobCancelled",), about="To every worker."),
-    Topic(name=DEAD_LETTERS, partitions=1, key="as it came", cleanup="delete", retention_ms=90 * DAY_MS, config=LARGE,
+    Topic(name=DEAD_LETTERS, partitions=1, key="as it came", cleanup="delete", retention_ms=90 * DAY_MS, config=LETTERS,
           about="What could not be read or was given up, byte for byte, with the reason in headers."),
 )  # fmt: skip

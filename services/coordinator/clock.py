@@ -54,7 +54,11 @@ class WorkerLog:
 
     def share(self, owned: int) -> float:
         """Our part of the partitions that all live coordinators own."""
-        others = sum(len(c.partitions) for c in self.leases.alive() if c.service == "coordinator" and c.worker != self.name)
+        others = sum(
+            min(len(c.partitions), topics.JOB_PARTITIONS)
+            for c in self.leases.alive()
+            if c.service == "coordinator" and c.worker != self.name
+        )
         return owned / (owned + others) if owned else 1.0
 
     def close(self) -> None:

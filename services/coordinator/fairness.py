@@ -1,8 +1,10 @@
 """Whose task is released next, and to which partition. Pure data structure, one for each service.
 
-A budget of outstanding tasks, about twice the slots that workers announce, is filled round-robin over owners. Within an
-owner, every other task goes to the job that has least (so that a small job starts at once behind fifty films) and the
-others to the oldest job (so that a film is not starved by a stream of small jobs).
+A budget of outstanding tasks, about twice the slots that workers announce, is filled round-robin over owners. An owner who
+had nothing to do before comes first, but never twice in a row at the cost of the round: fifty owners with films do not keep a
+newcomer waiting, nor newcomers the fifty. Within an owner, every other task goes to the job that has least (so that a small
+job starts at once behind fifty films) and the others to the oldest job (so that a film is not starved by a stream of small
+jobs).
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ WINDOW = 2
 """Outstanding tasks for each slot: one runs, one waits beside it, so that no slot idles for a round trip."""
 
 
+MOST_SLOTS = 1024
+"""Of one worker; what says more is believed so far."""
 STICK = 32
 """Grants after which another of a worker's partitions is used."""
 
@@ -78,6 +82,15 @@ class Line:
         self._jobs: dict[str, _Job] = {}
         self._owners: dict[str, _Owner] = {}
         self._round: deque[str] = deque()
+        self._fresh: deque[str] = deque()
+        """Owners who had nothing for as long as a round takes, and were given nothing since; the others are in the round."""
+        self._grants = 0
+        self._served: dict[str, int] = {}
+        """By owner, at which grant it had its last one."""
+        self._last = ""
+        """The owner of the last grant,"""
+        self._was_fresh = False
+        """and whether it was its first."""
         self._seq = 0
         self._load = 0
         self._on_partition: Counter[int] = Counter()
@@ -87,16 +100,20 @@ class Line:
 
     def set_workers(self, workers: Iterable[Worker]) -> None:
         """Live workers of the service with their slots and partitions."""
-        self._workers = [w for w in workers if w.partitions and w.slots > 0]
+        self._workers = [sound for w in workers if (sound := self._sound(w)).partitions and sound.slots > 0]
         self._home = {p: w.worker for w in self._workers for p in w.partitions}
 
-    def set_job(self, job: str, owner: str, *, ready: int, outstanding: tuple[int, ...], used: tuple[int, ...] = ()) -> None:
+    def _sound(self, worker: Worker) -> Worker:
+        # A foreign hand's heartbeat must neither name partitions that are not there nor claim the whole budget.
+        return Worker(worker.worker, min(worker.slots, MOST_SLOTS), tuple(p for p in worker.partitions if 0 <= p < self.partitions))
+
+    def set_job(self, job: str, owner: str, *, ready: int, outstanding: tuple[int, ...], used: tuple[int, ...] = ()) -> bool:
         """A job's numbers after a change: tasks that could be released, partitions of those that are, and partitions of
-        the grants that this has used up. With nothing of either it leaves the line."""
+        the grants that this has used up. With nothing of either it leaves the line. Answers whether it is in the line now."""
         known = self._jobs.get(job)
         if known is None:
             if not ready and not outstanding:
-                return
+                return False
             self._seq += 1
             known = self._jobs[job] = _Job(owner, self._seq)
         self._count(known, -1)
@@ -108,8 +125,9 @@ class Line:
         self._count(known, 1)
         if not ready and not known.load():
             del self._jobs[job]
-        else:
-            self._enqueue(job, known)
+            return False
+        self._enqueue(job, known)
+        return True
 
     def remove(self, job: str) -> None:
         """Forget a job and all that it has outstanding."""
@@ -137,16 +155,22 @@ class Line:
 
     def grant(self) -> Grant | None:
         """The next task to be released, counted against the budget from now on; None when none may be."""
-        if self._load >= self.budget():
+        if not (self._round or self._fresh) or self._load >= self.budget():
             return None
-        while self._round:
-            owner = self._round[0]
+        while self._round or self._fresh:
+            fresh = bool(self._fresh) and not (self._was_fresh and self._round and self._round[0] != self._last)
+            line = self._fresh if fresh else self._round
+            owner = line[0]
             job = self._next_of(self._owners[owner])
             if job is None:
                 del self._owners[owner]
-                self._round.popleft()
+                line.popleft()
                 continue
-            self._round.rotate(-1)
+            line.popleft()
+            self._round.append(owner)
+            self._last, self._was_fresh = owner, fresh
+            self._grants += 1
+            self._served[owner] = self._grants
             known = self._jobs[job]
             partition = self._choose_partition()
             self._count(known, -1)
@@ -176,7 +200,7 @@ class Line:
             return
         if known.owner not in self._owners:
             self._owners[known.owner] = _Owner([], [])
-            self._round.append(known.owner)
+            (self._fresh if self._is_fresh(known.owner) else self._round).append(known.owner)
         owner = self._owners[known.owner]
         heapq.heappush(owner.least, ((known.load(), known.served, known.seq), known.version, job))
         heapq.heappush(owner.oldest, ((known.seq,), known.version, job))
@@ -184,6 +208,12 @@ class Line:
             for heap in (owner.least, owner.oldest):
                 heap[:] = [e for e in heap if e[2] in self._jobs and self._jobs[e[2]].version == e[1]]
                 heapq.heapify(heap)
+
+    def _is_fresh(self, owner: str) -> bool:
+        # Between two stages, a film has nothing to release for a moment: its owner comes back, and is no newcomer.
+        if len(self._served) > 1024 + 2 * len(self._jobs):
+            self._served = {name: at for name, at in self._served.items() if self._grants - at <= len(self._jobs)}
+        return self._grants - self._served.get(owner, -len(self._jobs) - 1) > len(self._jobs)
 
     def _choose_partition(self) -> int:
         # The worker with most free slots, and of its partitions the same one for a while: every partition that a

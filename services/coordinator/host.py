@@ -9,7 +9,7 @@ import queue
 import signal
 import time
 
-from schemas import topics
+from schemas import acls, topics
 from schemas.events import SERVICES
 from services.coordinator.clock import WorkerLog
 from services.coordinator.intake import Intake
@@ -24,9 +24,11 @@ from services.runtime.settings import Settings
 from services.runtime.telemetry import health, metrics
 from services.runtime.telemetry.logging import get_logger
 
-GROUP = "reelworks-coordinator"
-HANG_SECONDS = 90.0
+GROUP = acls.COORDINATOR_GROUP
+HANG_SECONDS = 45.0
 """Longer than any legitimate step: reading a partition back, or a transaction over a broker's restart."""
+CLOSE_SECONDS = 10.0
+"""For all threads together, to finish what they have begun. With a broker that answers nobody each would hang; leaving it is as safe."""
 FULL, DRAINED = 20_000, 5_000
 """Events in an actor's inbox at which its partition is paused, and resumed."""
 log = get_logger(__name__)
@@ -66,9 +68,9 @@ class Coordinator:
         self._stopping = True
 
     def ready(self) -> str:
-        """For /readyz: "" once every partition that we own is caught up."""
+        """For /readyz: "" once every partition that we own is caught up, while requests are read."""
         behind = [p for p, actor in list(self._actors.items()) if not actor.caught_up.is_set()]
-        return f"partitions {behind} are being read" if behind else ""
+        return f"partitions {behind} are being read" if behind else self._intake.trouble
 
     def run(self) -> None:
         """Until `stop`."""
@@ -145,8 +147,9 @@ class Coordinator:
         self._intake.stop()
         actors = list(self._actors.values())
         self._revoked(list(self._actors))
+        until = time.monotonic() + CLOSE_SECONDS
         for thread in (*actors, self._intake):
-            thread.join(10.0)
+            thread.join(max(0.0, until - time.monotonic()))
         self._clock.close()
         self._group.close()
         self._producer.close(5.0)

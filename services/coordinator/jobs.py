@@ -21,6 +21,8 @@ class Jobs:
     def __init__(self) -> None:
         self._living: dict[str, JobStatus] = {}
         self._ended: dict[str, bytes] = {}
+        self._unread: dict[str, bytes] = {}
+        """Latest records of jobs that are not tidied up, until somebody asks: most are followed by later ones of the same job."""
         self._due: list[tuple[int, str]] = []
         self._tidied: set[str] = set()
         """Ended jobs whose cleanup is waiting."""
@@ -36,6 +38,7 @@ class Jobs:
 
     def get(self, job_id: str) -> JobStatus | None:
         """A job, or None when it is unknown. Not to be changed in place."""
+        self._settle()
         job = self._living.get(job_id)
         if job is None and (raw := self._ended.get(job_id)) is not None:
             return _decode(raw)
@@ -61,30 +64,31 @@ class Jobs:
 
     def active(self) -> list[JobStatus]:
         """Jobs of which something is released or may be: the living ones, and ended ones that are to be tidied up."""
+        self._settle()
         tidied = [job for name in self._tidied if (job := self.get(name)) is not None]
         return [*self._living.values(), *tidied]
 
     def load(self, received: Received) -> None:
-        """A record of the status topic.
+        """A record of the status topic, while the partition is read back: before anything else is asked.
 
-        An ended and tidied job is not decoded: most of a long history is like that.
+        An ended and tidied job is not decoded: most of a long history is like that. Nor is what a later record replaces.
         """
         key = (received.key or b"").decode()
+        self._unread.pop(key, None)
+        self._ended.pop(key, None)
         if received.value is None:
-            self._living.pop(key, None)
-            self._ended.pop(key, None)
-            self._tidied.discard(key)
-            self.busy.discard(key)
             return
         headers = dict(received.headers)
         if (headers.get(STATE_HEADER) or b"").decode() in TERMINAL and headers.get(CLEANUP_HEADER) == b"done":
-            self._living.pop(key, None)
-            self._tidied.discard(key)
-            self.busy.discard(key)
             self._ended[key] = received.value
-            return
-        job = _decode(received.value)
-        self.put(job, received.value)
+        else:
+            self._unread[key] = received.value
+
+    def _settle(self) -> None:
+        if self._unread:
+            unread, self._unread = self._unread, {}
+            for raw in unread.values():
+                self.put(_decode(raw), raw)
 
     def due(self, now_ms: int) -> list[str]:
         """Jobs for which something is due, each once. They are not named again until they change."""

@@ -11,13 +11,12 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
-from schemas import envelope, topics
+from schemas import acls, envelope, topics
 from schemas.events import JobStatus, Position, TaskStarted, WorkerSeen
-from services.coordinator import records, state
+from services.coordinator import records, soundness, state
 from services.coordinator.intake import dead_letter
 from services.coordinator.jobs import Jobs
 from services.coordinator.scheduler import Scheduler
@@ -68,6 +67,8 @@ class Actor(threading.Thread):
         """Batches of events, ticks, and None as a nudge."""
         self.position = 0
         """Next event to be applied, after the last commit."""
+        self._applied = 0
+        """The same, with what was read since and changed nothing."""
         self._committed = 0.0
         self._put = 0
         self._taken = 0
@@ -86,8 +87,13 @@ class Actor(threading.Thread):
         return self._put - self._taken
 
     def stop(self) -> None:
-        """Finish the transaction under way and end. Does not wait: the next owner's fence makes that needless."""
+        """Finish the transaction under way and end. Does not wait: the next owner's fence makes that needless.
+
+        From now on the scheduler does not hear of this actor: the next owner may be another of this process and already have
+        reported the same jobs, which would be forgotten with this one's end.
+        """
         self._stopping.set()
+        self._scheduler.leave(self)
         self.inbox.put(None)
 
     def run(self) -> None:
@@ -115,7 +121,7 @@ class Actor(threading.Thread):
         own = [(topics.JOBS, self.partition), (topics.COMPLETIONS, self.partition)]
         partition_log = PartitionLog(
             self._settings,
-            transactional_id=f"reelworks-coordinator-{self.partition}",
+            transactional_id=acls.transactional_id(self.partition),
             topic=topics.JOBS,
             partition=self.partition,
             alive=self._watch.beat,
@@ -123,56 +129,62 @@ class Actor(threading.Thread):
         try:
             if partition_log.open(own, [*own, *self._host.guarded]):
                 log.warning("a hanging transaction was ended", partition=self.partition)
-            self._scheduler.join(self, lambda: self.inbox.put(None))
-            memory, position = self._recall(partition_log)
+            memory = self.begin(partition_log, _now_ms())
             metrics.RECOVERIES.labels(cause).inc()
             metrics.RECOVERY_SECONDS.observe(time.monotonic() - began)
-            log.info("partition is ours", partition=self.partition, jobs=len(memory), living=memory.living, position=position,
+            log.info("partition is ours", partition=self.partition, jobs=len(memory), living=memory.living, position=self.position,
                      seconds=round(time.monotonic() - began, 2), cause=cause)  # fmt: skip
-            self._host.seek(self.partition, position)
+            self._host.seek(self.partition, self.position)
             self.caught_up.set()
-            self._work(partition_log, memory, position)
+            while not self._stopping.is_set():
+                events, tick = self._take(memory.wait_seconds(_now_ms(), 0.5))
+                self._watch.beat()
+                self.turn(partition_log, memory, events, tick, _now_ms())
         finally:
             partition_log.close()
 
-    def _recall(self, partition_log: PartitionLog) -> tuple[Jobs, int]:
-        memory, position = Jobs(), 0
+    def begin(self, partition_log: PartitionLog, now_ms: int) -> Jobs:
+        """Read what the partition holds, and tell the scheduler of it. `position` is then where its events go on."""
+        self._scheduler.join(self, lambda: self.inbox.put(None))
+        if self._stopping.is_set():
+            self._scheduler.leave(self)
+        memory, self.position = Jobs(), 0
         for received in partition_log.read():
             if received.key == records.POSITION_KEY.encode() and received.value is not None:
-                position = envelope.decode(received.value, Position).next
+                self.position = envelope.decode(received.value, Position).next
             elif received.key is not None and not received.key.startswith(b"@"):
                 memory.load(received)
-        now = _now_ms()
+        self._applied = self.position
         for job in memory.active():
-            self._report(job, now)
-        return memory, position
+            self._report(job, now_ms)
+        return memory
 
-    def _work(self, partition_log: PartitionLog, memory: Jobs, position: int) -> None:
-        written = self.position = position
-        while not self._stopping.is_set():
-            events, tick = self._take(memory.wait_seconds(_now_ms(), 0.5))
-            self._watch.beat()
-            now = _now_ms()
-            turn = _Turn(memory, now)
-            for received in events:
-                if received.offset < position:
-                    continue  # delivered twice, after a seek
-                if received.offset > position and not self._legal_gap(received.offset, position):
-                    self._host.seek(self.partition, position)
-                    break
-                position = received.offset + 1
-                self._apply(turn, received)
-            if tick is not None:
-                self._on_tick(turn, tick)
-            for job_id in memory.due(now):
-                self._on_due(turn, job_id)
-            released = self._release(turn)
-            if turn.changed or turn.effects:
-                self._commit(partition_log, memory, turn, released, position)
-                written = self.position = position
-            elif tick is not None and position != written:
-                partition_log.commit([records.position(self.partition, position)])
-                written = self.position = position
+    def turn(self, partition_log: PartitionLog, memory: Jobs, events: list[Received], tick: Tick | None, now_ms: int) -> None:
+        """Decide upon what has come and what is due, and write it in one transaction.
+
+        Raises whatever the log raises; memory and log may then differ, and only `begin` helps.
+        """
+        turn = _Turn(memory, now_ms)
+        for received in events:
+            if received.offset < self._applied:
+                continue  # delivered twice, after a seek
+            if received.offset > self._applied and not self._legal_gap(received.offset, self._applied):
+                self._host.seek(self.partition, self._applied)
+                break
+            self._applied = received.offset + 1
+            self._apply(turn, received)
+        if tick is not None:
+            self._on_tick(turn, tick)
+        for job_id in memory.due(now_ms):
+            self._on_due(turn, job_id)
+        released = self._release(turn)
+        if turn.changed or turn.effects or turn.buried:
+            self._commit(partition_log, memory, turn, released)
+        elif tick is not None and self._applied != self.position:
+            partition_log.commit([records.position(self.partition, self._applied)])
+        else:
+            return
+        self.position = self._applied
 
     def _take(self, seconds: float) -> tuple[list[Received], Tick | None]:
         events: list[Received] = []
@@ -205,13 +217,12 @@ class Actor(threading.Thread):
 
     def _apply(self, turn: _Turn, received: Received) -> None:
         try:
+            if received.fault:
+                raise envelope.Unreadable(received.fault)
             sent = envelope.read(received.headers, received.value)
-            event: Any = envelope.decode_any(sent)
+            event = soundness.read(received.value, sent)
         except envelope.Unreadable as wrong:
             turn.buried.append((received, str(wrong)))
-            return
-        if not isinstance(event, state.JobEvent):
-            turn.buried.append((received, f"{sent.type} does not belong on {topics.JOB_EVENTS}"))
             return
         metrics.EVENTS.labels(sent.type).inc()
         if isinstance(event, TaskStarted):
@@ -228,10 +239,10 @@ class Actor(threading.Thread):
             turn.put(job, effects)
 
     def _on_tick(self, turn: _Turn, tick: Tick) -> None:
-        progress: dict[str, dict[tuple[int, int], tuple[float, str]]] = {}
+        progress: dict[str, dict[tuple[int, int, int], tuple[float, str]]] = {}
         for worker in tick.alive:
             for task in worker.running:
-                progress.setdefault(task.job_id, {})[(task.number, task.attempt)] = (task.progress, task.note)
+                progress.setdefault(task.job_id, {})[(task.stage, task.number, task.attempt)] = (task.progress, task.note)
         for job_id in list(turn.memory.busy):
             job = turn.get(job_id)
             if job is None:
@@ -243,8 +254,10 @@ class Actor(threading.Thread):
             if lost is not None:
                 metrics.LEASES_LOST.labels(state.service_of_stage(job)).inc()
                 turn.put(*lost)
-            elif job_id in progress and (after := state.report(job, progress[job_id])) is not None:
-                turn.put(after, [])
+            elif job_id in progress:
+                told = {(number, attempt): said for (stage, number, attempt), said in progress[job_id].items() if stage == job.stage}
+                if (after := state.report(job, told)) is not None:
+                    turn.put(after, [])
 
     def _on_due(self, turn: _Turn, job_id: str) -> None:
         job = turn.get(job_id)
@@ -276,9 +289,9 @@ class Actor(threading.Thread):
 
     # ── Writing ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _commit(self, partition_log: PartitionLog, memory: Jobs, turn: _Turn, released: list[Record], position: int) -> None:
+    def _commit(self, partition_log: PartitionLog, memory: Jobs, turn: _Turn, released: list[Record]) -> None:
         values = {job.job_id: envelope.encode_value(job) for job in turn.changed.values()}
-        made = [records.position(self.partition, position)]
+        made = [records.position(self.partition, self._applied)]
         for job in turn.changed.values():
             self._seq += 1
             made.append(records.status(self.partition, job, values[job.job_id], self._seq))

@@ -49,11 +49,12 @@ class Scheduler:
             before = self._where.get(job)
             if before is not None and (before[0] is not actor or before[1] != service):
                 self._lines[before[1]].remove(job)
-            if ready or outstanding:
+                if before[0] in self._grants:  # they were for partitions of the former service
+                    self._grants[before[0]] = [grant for grant in self._grants[before[0]] if grant.job != job]
+            if self._lines[service].set_job(job, owner, ready=ready, outstanding=outstanding, used=used):
                 self._where[job] = (actor, service)
             else:
                 self._where.pop(job, None)
-            self._lines[service].set_job(job, owner, ready=ready, outstanding=outstanding, used=used)
 
     def take(self, actor: object) -> list[Grant]:
         """Grant all that the budgets allow, wake the other actors that got some, answer this one's."""

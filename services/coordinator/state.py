@@ -18,6 +18,7 @@ from schemas.events import (
     ATTEMPTS_A_RUN,
     CLEANUP_STAGE,
     KINDS,
+    PLAN_MISSING,
     TERMINAL,
     Again,
     AttemptNote,
@@ -44,8 +45,13 @@ from services.coordinator import policy
 NOTES_KEPT = 10
 KEEP_FAILED_MS = 3600 * 1000
 """A job that failed or was cancelled keeps its plan and results for so long, so that a retry by hand goes on there."""
+CLEANUP_ATTEMPTS = 100
+"""More than one cleanup can have: a second one numbers its attempts on from there."""
 NEVER_MS = 1 << 53
 """A time that does not come: integers up to here are exact in every reader's JSON."""
+AGAIN_LIMIT = 32
+"""Tasks of a job that wait to be tried again; with so many, no new one is released. Where everything fails, in a store that is away, the
+others would only fail, too, and each is remembered in the status."""
 LAST_PHASE = 0.02
 """Share of planning, and of finishing, in the progress that people see."""
 
@@ -105,6 +111,7 @@ def step(job: JobStatus | None, event: JobEvent, now_ms: int) -> tuple[JobStatus
             if job.state not in TERMINAL:
                 error = ErrorInfo(code="cancelled", message=event.reason or "cancelled on request", failure_class="cancelled")
                 _end(job, "cancelled", now_ms, effects, error)
+            job.retry_wanted = False
         case RetryRequested():
             if job.state in ("failed", "cancelled"):
                 _retry(job, now_ms, effects)
@@ -132,7 +139,7 @@ def ready(job: JobStatus, now_ms: int) -> int:
     """How many tasks could be released now."""
     if job.state in TERMINAL:
         return sum(1 for a in job.again if a.due_ms <= now_ms)
-    return job.stages[job.stage].total - job.cursor + sum(1 for a in job.again if a.due_ms <= now_ms)
+    return _unreleased(job) + sum(1 for a in job.again if a.due_ms <= now_ms)
 
 
 def next_due_ms(job: JobStatus, now_ms: int = 0) -> int | None:
@@ -146,7 +153,7 @@ def next_due_ms(job: JobStatus, now_ms: int = 0) -> int | None:
 def release(job: JobStatus, partition: int, now_ms: int) -> tuple[JobStatus, TaskReleased] | None:
     """Release the job's next task to a partition of its service. None when none is ready."""
     chosen = min((a for a in job.again if a.due_ms <= now_ms), key=lambda a: a.number, default=None)
-    if chosen is None and (job.state in TERMINAL or job.cursor >= job.stages[job.stage].total):
+    if chosen is None and (job.state in TERMINAL or not _unreleased(job)):
         return None
     job = _copy(job)
     if chosen is not None:
@@ -176,12 +183,7 @@ def lose(job: JobStatus, silent: set[str], gone: set[str], now_ms: int) -> tuple
         if task.worker in gone:
             _returned(job, stage, task.number, task.attempt)
             continue
-        error = ErrorInfo(
-            code="worker-lost",
-            message=f"the worker {task.worker} fell silent while it ran {_label(job, stage, task.number)}",
-            hint="It may have run out of memory or was stopped; if this task ends every worker, its input is the likely cause.",
-            failure_class="worker-lost",
-        )
+        error = _worker_lost(job, stage, task.number, task.worker)
         _failed(job, stage, task.number, task.attempt, error, task.worker, now_ms, effects)
     job.updated_ms = max(job.updated_ms, now_ms)
     return job, effects
@@ -210,7 +212,8 @@ def report(job: JobStatus, progress: dict[tuple[int, int], tuple[float, str]]) -
     for task in job.outstanding:
         fraction, said = progress.get((task.number, task.attempt), (task.progress, ""))
         note = said or note
-        changed.append(Outstanding(task.number, task.attempt, task.partition, task.worker, max(task.progress, round(fraction, 3))))
+        fraction = min(1.0, max(task.progress, round(fraction, 3)))
+        changed.append(Outstanding(task.number, task.attempt, task.partition, task.worker, fraction))
     after = _copy(job)
     after.outstanding, after.note = changed, note
     after.progress = max(job.progress, overall(after))
@@ -244,7 +247,8 @@ def _begin(event: JobRequested, now_ms: int) -> JobStatus:
         job_id=event.job_id, kind=event.kind, service=event.service, subject=event.subject, state="queued",
         request_type=event.request_type, request=event.request, owner=event.owner, source=event.source, title=event.title,
         traceparent=event.traceparent,
-        created_ms=now_ms, updated_ms=now_ms, deadline_ms=now_ms + 1000 * event.deadline_seconds,
+        created_ms=now_ms, updated_ms=now_ms,
+        deadline_ms=now_ms + 1000 * event.deadline_seconds, deadline_seconds=event.deadline_seconds,
         stages=[StageStatus(name="plan", service=event.service, total=1)],
     )  # fmt: skip
 
@@ -257,6 +261,15 @@ def _started(job: JobStatus, event: TaskStarted, now_ms: int, effects: list[Effe
     task = _outstanding(job, event.number, event.attempt)
     if task is None:
         return
+    if task.worker not in ("", event.worker):
+        # Its record was read again: the worker before has ended, or lost the partition, before its commit. Nobody would notice its
+        # silence, since from here on the lease is this one's; a task that ends every worker would go from one to the next for ever.
+        lost = _worker_lost(job, event.stage, event.number, task.worker)
+        if not _strike(job, event.stage, event.number, event.attempt, lost, task.worker, now_ms, effects):
+            return
+        if _suspect(job, event.number):
+            _again(job, event.stage, event.number, event.attempt, "worker-lost", now_ms)
+            return
     job.outstanding = [Outstanding(o.number, o.attempt, o.partition, event.worker, o.progress) if o is task else o for o in job.outstanding]
     job.started_ms = job.started_ms or now_ms
     if job.state == "queued":
@@ -264,14 +277,19 @@ def _started(job: JobStatus, event: TaskStarted, now_ms: int, effects: list[Effe
 
 
 def _finished(job: JobStatus, event: TaskFinished, now_ms: int, effects: list[Effect]) -> None:
-    if not _current(job, event.stage):
-        return
+    if job.cleanup == "done" and event.stage == 0 and event.needs is None:
+        # Planned late: by a worker that was stopped for long, or out of a topic that nobody read. Nobody else would remove the plan.
+        job.cleanup = "waiting"
+        job.again = [Again(0, _first_attempt(job) + CLEANUP_ATTEMPTS * job.tidied, now_ms)]
+    if not _current(job, event.stage) or event.attempt < _first_attempt(job):
+        return  # what an earlier run has left may have been tidied up since
     if event.needs is not None and _outstanding(job, event.number, event.attempt) is None:
         return  # said late: it was asked for already, or a later attempt will say it
-    _forget(job, event.number)
     if event.stage == CLEANUP_STAGE:
-        _cleaned(job, now_ms)
+        if all(o.attempt == event.attempt for o in job.outstanding):  # else another attempt still removes what it finds
+            _cleaned(job, now_ms)
         return
+    _forget(job, event.number)
     stage = job.stages[job.stage]
     done = finished_tasks(job)
     if not 0 <= event.number < stage.total or done >> event.number & 1:
@@ -281,6 +299,7 @@ def _finished(job: JobStatus, event: TaskFinished, now_ms: int, effects: list[Ef
         _wait(job, event.needs, event.attempt, effects)
         return
     _mark(job, done | 1 << event.number)
+    job.failures = [f for f in job.failures if f.number != event.number]
     _set_done(job, job.stage, stage.done + 1)
     if job.stage == 0:
         job.plan_hash = event.plan_hash
@@ -332,29 +351,55 @@ def _failed(
     if not _current(job, stage) or _outstanding(job, number, attempt) is None:
         return
     _forget(job, number)
+    if _strike(job, stage, number, attempt, error, worker, now_ms, effects):
+        _again(job, stage, number, attempt, error.failure_class, now_ms)
+
+
+def _strike(
+    job: JobStatus, stage: int, number: int, attempt: int, error: ErrorInfo, worker: str, now_ms: int, effects: list[Effect]
+) -> bool:
+    """Count a failed attempt. Answers whether there may be another one; if not, this was the end of the job, or of its cleanup."""
     counted = _add_failure(job, number, error.failure_class)
-    rules = policy.of(job.kind)
-    exhausted = counted >= rules.limit(error.failure_class)
+    exhausted = counted >= policy.of(job.kind).limit(error.failure_class)
     if stage == CLEANUP_STAGE:
         if exhausted:
             _cleaned(job, now_ms)  # what remains is swept by age, see docs/operations.md
-        else:
-            job.again = [Again(number, attempt + 1, now_ms + rules.delay_ms(f"{job.job_id}/{stage}/{number}/{attempt}", counted))]
-        return
+        return not exhausted
     note = AttemptNote(
         task=_label(job, stage, number), attempt=_shown(attempt), failure_class=error.failure_class, message=error.message[:500],
         at_ms=now_ms, worker=worker,
     )  # fmt: skip
     job.attempts = [*job.attempts, note][-NOTES_KEPT:]
     if not exhausted:
-        due = now_ms + rules.delay_ms(f"{job.job_id}/{stage}/{number}/{attempt}", counted)
-        job.again = [*job.again, Again(number, attempt + 1, due)]
-        return
+        return True
     if error.failure_class != "permanent":
         tried = f"{_label(job, stage, number)} failed {counted} times"
         error = msgspec.structs.replace(error, message=f"{tried}; the last time: {error.message}")
         effects.append(Bury(job.job_id, error.message))
     _end(job, "failed", now_ms, effects, error)
+    return False
+
+
+def _again(job: JobStatus, stage: int, number: int, attempt: int, failure_class: FailureClass, now_ms: int) -> None:
+    """Release a task once more after a while."""
+    _forget(job, number)
+    seed = f"{job.job_id}/{stage}/{number}/{attempt}"
+    due = now_ms + policy.of(job.kind).delay_ms(seed, _count(job, number, failure_class))
+    job.again = [*job.again, Again(number, attempt + 1, due)]
+
+
+def _worker_lost(job: JobStatus, stage: int, number: int, worker: str) -> ErrorInfo:
+    return ErrorInfo(
+        code="worker-lost",
+        message=f"the worker {worker} fell silent while it ran {_label(job, stage, number)}",
+        hint="It may have run out of memory or was stopped; if this task ends every worker, its input is the likely cause.",
+        failure_class="worker-lost",
+    )
+
+
+def _suspect(job: JobStatus, number: int) -> bool:
+    """Whether the next worker that is lost over a task ends the job. It then runs alone, so that it is not blamed for a neighbour."""
+    return _count(job, number, "worker-lost") >= policy.of(job.kind).limit("worker-lost") - 1
 
 
 def _returned(job: JobStatus, stage: int, number: int, attempt: int) -> None:
@@ -401,10 +446,10 @@ def _follow_up(job: JobStatus, effects: list[Effect]) -> None:
 
 
 def _retry(job: JobStatus, now_ms: int, effects: list[Effect]) -> None:
-    if job.outstanding:  # the cleanup runs: what it removes must not be used any more
-        job.retry_wanted = True
+    if job.outstanding or any(a.attempt > _first_attempt(job) for a in job.again):
+        job.retry_wanted = True  # the cleanup has begun: what it removes must not be used any more
         return
-    cleaned = job.cleanup == "done"
+    cleaned = job.cleanup == "done" or (job.error is not None and job.error.code == PLAN_MISSING)
     cause = job.request.get("cause") or {}
     if cause.get("job_id") == _needed(job) and cause.get("state") != "succeeded":
         # What had to come first failed: it is asked for again, too.
@@ -412,8 +457,9 @@ def _retry(job: JobStatus, now_ms: int, effects: list[Effect]) -> None:
     job.runs += 1
     job.retry_wanted, job.cleanup = False, ""
     job.error, job.finished_ms = None, 0
-    job.deadline_ms = now_ms + max(1000, job.deadline_ms - job.created_ms) if job.deadline_ms else 0
-    job.failures, job.again = [], []
+    if job.deadline_ms:
+        job.deadline_ms = now_ms + (1000 * job.deadline_seconds or max(1000, job.deadline_ms - job.created_ms))
+    job.failures, job.again, job.tidied = [], [], 0
     if cleaned or len(job.stages) < 2:
         job.stages = [StageStatus(name="plan", service=job.service, total=1)]
         job.stage, job.cursor, job.finished, job.plan_hash, job.progress = 0, 0, "", "", 0.0
@@ -428,6 +474,7 @@ def _retry(job: JobStatus, now_ms: int, effects: list[Effect]) -> None:
 
 def _cleaned(job: JobStatus, now_ms: int) -> None:
     job.cleanup, job.again, job.outstanding, job.failures = "done", [], [], []
+    job.tidied += 1
     if job.retry_wanted:
         _retry(job, now_ms, [])
 
@@ -443,6 +490,11 @@ def _current(job: JobStatus, stage: int) -> bool:
     if job.state in TERMINAL:
         return stage == CLEANUP_STAGE and job.cleanup == "waiting"
     return stage == job.stage
+
+
+def _unreleased(job: JobStatus) -> int:
+    """Tasks of the stage that may be released for the first time."""
+    return job.stages[job.stage].total - job.cursor if len(job.again) < AGAIN_LIMIT else 0
 
 
 def _state_of_stage(job: JobStatus) -> State:
@@ -507,17 +559,18 @@ def _label(job: JobStatus, stage: int, number: int) -> str:
 
 
 def _released(job: JobStatus, number: int, attempt: int) -> TaskReleased:
+    alone = _suspect(job, number)
     if job.state in TERMINAL:
         return TaskReleased(
             job_id=job.job_id, kind=job.kind, role="cleanup", stage=CLEANUP_STAGE, number=number, attempt=attempt, subject=job.subject,
-            request_type=job.request_type, request=job.request, outcome=job.state,
+            request_type=job.request_type, request=job.request, outcome=job.state, alone=alone,
         )  # fmt: skip
     if job.stage == 0:
         return TaskReleased(
             job_id=job.job_id, kind=job.kind, role="plan", stage=0, number=number, attempt=attempt, subject=job.subject,
-            request_type=job.request_type, request=job.request,
+            request_type=job.request_type, request=job.request, alone=alone,
         )  # fmt: skip
     return TaskReleased(
         job_id=job.job_id, kind=job.kind, role="finish" if job.stage == len(job.stages) - 1 else "run", stage=job.stage,
-        number=number, attempt=attempt, subject=job.subject, plan_hash=job.plan_hash,
+        number=number, attempt=attempt, subject=job.subject, plan_hash=job.plan_hash, alone=alone,
     )  # fmt: skip

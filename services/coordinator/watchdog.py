@@ -8,8 +8,10 @@ suspended machine) is not to blame for the time that passed: the watchdog notice
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
+import traceback
 
 from services.runtime.telemetry.logging import get_logger
 
@@ -27,8 +29,11 @@ class Watch:
         self.name, self.seconds = name, seconds
         self.until = time.monotonic() + seconds
         self.active = True
+        self.thread = 0
+        """That beats: its `threading.get_ident`."""
 
     def beat(self) -> None:
+        self.thread = threading.get_ident()
         self.until = time.monotonic() + self.seconds
 
     def done(self) -> None:
@@ -62,5 +67,14 @@ class Watchdog(threading.Thread):
             before = now
             for watch in self._watches:
                 if watch.active and now > watch.until:
-                    log.error("a thread hangs; the process ends and is started again", thread=watch.name, seconds=watch.seconds)
+                    log.error(
+                        "a thread hangs; the process ends and is started again",
+                        thread=watch.name, seconds=watch.seconds, stack=_stack(watch.thread),
+                    )  # fmt: skip
                     os._exit(EXIT_CODE)
+
+
+def _stack(thread: int) -> list[str]:
+    """Where a thread is, innermost last."""
+    frame = sys._current_frames().get(thread)  # pyright: ignore[reportPrivateUsage] (documented; there is no other way)
+    return [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_stack(frame)] if frame is not None else []

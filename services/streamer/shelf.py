@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from schemas.events import Segment, SegmentsReady
+from schemas.events import Segment, SegmentsReady, is_identifier
 from services.runtime.media.presentation import Encryption, Rendition, SegmentEntry, folder_of, init_key, segment_key
 
 TIMESCALE: Final = 1_000_000
@@ -208,10 +208,10 @@ class Shelf:
 def fault(event: SegmentsReady) -> str:
     """Why a playlist cannot be made of it; "" when one can."""
     names = (event.asset_id, event.recipe, event.rendition)
-    if any(not name or "/" in name for name in names):
-        return f"asset, recipe and rendition are names without a slash, not {names}"
-    if not event.codecs:
-        return "codecs are missing: a master playlist must name them"
+    if not all(is_identifier(name) for name in names):
+        return f"asset, recipe and rendition are of A-Z a-z 0-9 . _ : - , not {names}"
+    if not event.codecs or not event.codecs.isprintable() or '"' in event.codecs:
+        return f"codecs are {event.codecs!r}: a master playlist must name them (RFC 6381)"
     folder = folder_of(event.asset_id, event.recipe)
     expected = init_key(folder, event.rendition)
     if event.init_key != expected:

@@ -61,7 +61,7 @@ class Zip:
         """Uploads that were not completed; without a plan there are none. And the list of a job that nobody can try again."""
         listed = job.typed(ZipRequested).manifest
         if listed is not None and job.outcome == "succeeded":
-            await manifest.discard(ctx.storage, listed)
+            await manifest.discard(ctx.storage, listed, job.job_id)
         try:
             body = await ctx.storage.bucket("").read(plans.plan_key(job.job_id))
         except NotFound:

@@ -39,7 +39,7 @@ async def plan(job: Job, ctx: TaskContext) -> Plan:
     request = job.typed(ZipRequested)
     planned_ms = int(time.time() * 1000)
     target = target_of(request, ctx)
-    await _check_target(target, ctx)
+    await _check_target(request, target, ctx)
     try:
         chosen = await selection.select(
             ctx.storage, entries=await _entries(request, ctx), prefix=request.prefix, bucket=request.bucket,
@@ -88,14 +88,19 @@ def _as_info(source: Source) -> ObjectInfo:
     return ObjectInfo(bucket=source.bucket, key=source.key, size=source.size, etag=source.etag, modified_ms=source.modified_ms)
 
 
-async def _check_target(target: Target, ctx: TaskContext) -> None:
-    """Raises Refused for a key or a bucket that cannot be used, Permanent for a folder of our own, or when there is an object already."""
+async def _check_target(request: ZipRequested, target: Target, ctx: TaskContext) -> None:
+    """Raises Refused for a key or a bucket that cannot be used, Permanent for a folder of our own, for the manifest, or when there is an
+    object already."""
     store = ctx.storage.bucket(target.bucket)
     check_key(target.key)
-    if (folder := target.key.split("/")[0]) in _OWN:
+    folder = manifest.OWN if target.key.startswith(manifest.OWN) else target.key.split("/")[0] + "/"
+    if folder == manifest.OWN or folder.rstrip("/") in _OWN:
         raise Permanent(
-            "target", f"Reelworks keeps objects of its own in {folder + '/'!r}", "Name a target elsewhere, such as archives/films.zip."
+            "target", f"Reelworks keeps objects of its own in {folder!r}", "Name a target elsewhere, such as archives/films.zip."
         )
+    listed = request.manifest
+    if listed is not None and (listed.bucket or ctx.storage.default_bucket, listed.key) == (target.bucket, target.key):
+        raise Permanent("target", f"{target.key!r} is the manifest of the archive", "Name another target.")
     if target.replace:
         return
     try:

@@ -1,7 +1,8 @@
 """A worker whose handler does what the request's title says: tests and benchmarks script its behaviour.
 
 The title is JSON: {"tasks": 10, "seconds": 0.5, "exit": [3], "fail": {"4": ["transient", 2]}, "hang": [5]}.
-`exit` and `hang` list task numbers; `fail` says how often a task fails and how.
+`exit`, `oom`, `block` and `hang` list task numbers; `fail` says how often a task fails and how; `lack`, as {"4": ["permanent", "in/key"]},
+of which object's absence it fails.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -20,6 +22,7 @@ from services.runtime.jobs.failures import Permanent, Transient
 from services.runtime.jobs.handler import Finished, Job, Results, Task
 from services.runtime.jobs.plan import Plan, Stage
 from services.runtime.settings import load
+from services.runtime.storage.base import NotFound
 from services.runtime.telemetry import logging
 
 
@@ -41,6 +44,8 @@ class Scripted:
         script = task.data
         if task.stage == "work" and task.number in script.get("exit", []):
             os._exit(9)
+        if task.stage == "work" and task.number in script.get("oom", []):
+            os.kill(os.getpid(), signal.SIGKILL)  # as the kernel ends whoever has taken too much memory
         if task.stage == "work" and task.number in script.get("block", []):
             time.sleep(3600)
         if task.number in script.get("hang", []):
@@ -48,6 +53,9 @@ class Scripted:
         how, times = script.get("fail", {}).get(str(task.number), ["", 0])
         if ctx.attempt <= times:
             raise {"transient": Transient, "permanent": Permanent}[how]("scripted", f"attempt {ctx.attempt} fails as scripted")
+        how, key = script.get("lack", {}).get(str(task.number), ["", ""])
+        if how and not await _there(ctx, key):
+            raise {"transient": Transient, "permanent": Permanent}[how]("scripted", f"{key} is not there")
         steps = 20 if script.get("seconds", 0) > 1 else 1
         for step in range(steps):
             ctx.raise_if_cancelled()
@@ -61,6 +69,7 @@ class Scripted:
     async def finish(self, job: Job, data: Any, results: Results[Any], ctx: TaskContext) -> Finished:
         if data.get("empty"):
             return Finished(data={"asset_id": job.subject})
+        await asyncio.sleep(data.get("finish_seconds", 0))
         numbers = [r["n"] for r in results.of("work")]
         assert numbers == list(range(data.get("tasks", 1))), numbers
         body = json.dumps(numbers).encode()
@@ -72,7 +81,16 @@ class Scripted:
         return None
 
 
+async def _there(ctx: TaskContext, key: str) -> bool:
+    try:
+        await ctx.storage.bucket().head(key)
+    except NotFound:
+        return False
+    return True
+
+
 if __name__ == "__main__":
+    worker.HANG_SECONDS = float(os.environ.get("HANG_SECONDS", worker.HANG_SECONDS))
     settings = load()
     logging.configure(settings, "transcoder")
     sys.exit(worker.serve(Scripted(), settings))

@@ -17,7 +17,7 @@ from services.runtime.storage.base import NotFound, Storage
 
 LIMIT: Final = 64 * 1024**2
 """Bytes of a manifest."""
-_OWN: Final = "archives/manifests/"
+OWN: Final = "archives/manifests/"
 """Of the gateway. What other producers refer to is theirs, and is left where it is."""
 _TYPE: Final = "application/json"
 _decode = msgspec.json.Decoder(tuple[ZipEntry, ...]).decode
@@ -30,7 +30,7 @@ def encode(entries: Sequence[ZipEntry]) -> bytes:
 
 def ref(job_id: str, body: bytes) -> ObjectRef:
     """Where a job's manifest lies: in the same place for the same list, and for the same list only. Pure."""
-    return ObjectRef(key=f"{_OWN}{job_id}/{hashlib.sha256(body).hexdigest()[:32]}.json")
+    return ObjectRef(key=f"{OWN}{job_id}/{hashlib.sha256(body).hexdigest()[:32]}.json")
 
 
 async def save(storage: Storage, place: ObjectRef, body: bytes) -> None:
@@ -48,14 +48,14 @@ async def load(storage: Storage, place: ObjectRef) -> tuple[ZipEntry, ...]:
         entries = _decode(await store.read(place.key, limit=LIMIT))
     except NotFound:
         raise Unusable("manifest", f"{named} is not there", "Was it removed after the request?") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as wrong:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as wrong:
         raise Unusable("manifest", f"{named} cannot be read: {wrong}", 'It is a JSON array of entries, such as [{"key": "…"}].') from None
     if not entries:
         raise Unusable("nothing-selected", f"{named} lists no objects", "Give entries or a prefix.")
     return entries
 
 
-async def discard(storage: Storage, place: ObjectRef) -> None:
-    """Remove it, if it is the gateway's."""
-    if place.key.startswith(_OWN):
+async def discard(storage: Storage, place: ObjectRef, job_id: str) -> None:
+    """Remove it, if it is the gateway's and of this job."""
+    if place.key.startswith(f"{OWN}{job_id}/"):
         await storage.bucket(place.bucket).delete(place.key)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection
+from itertools import islice
 
 import msgspec
 
@@ -20,27 +21,44 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class TaskBuffer:
-    """Highest attempt first: a task that was released again is what its job waits for. Then in order of arrival."""
+    """A queue for each partition, so that what has begun can be committed: an offset that waits would hold back those behind it.
+
+    Of what is first in them, the highest attempt: a task that was released again is what its job waits for. Then in order of arrival.
+    """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, Waiting]] = []
+        self._queues: dict[int, deque[tuple[int, Waiting]]] = {}
         self._arrivals = 0
+        self._size = 0
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return self._size
 
     def push(self, waiting: Waiting) -> None:
         self._arrivals += 1
-        heapq.heappush(self._heap, (-(waiting.task.attempt % ATTEMPTS_A_RUN), self._arrivals, waiting))
+        self._size += 1
+        self._queues.setdefault(waiting.partition, deque()).append((self._arrivals, waiting))
 
-    def pop(self) -> Waiting:
-        """The next one. Raises IndexError when empty."""
-        return heapq.heappop(self._heap)[2]
+    def take(self, under_way: Collection[TaskReleased]) -> Waiting | None:
+        """The next one if it may begin now, beside those that are under way.
+
+        One that is to be alone waits for the others, and they for it.
+        """
+        if not self._size or any(task.alone for task in under_way):
+            return None
+        _, _, waiting = min((-(w.task.attempt % ATTEMPTS_A_RUN), n, w) for queue in self._queues.values() for n, w in islice(queue, 1))
+        if under_way and waiting.task.alone:
+            return None
+        self._queues[waiting.partition].popleft()
+        self._size -= 1
+        return waiting
 
     def drop(self, unwanted: Callable[[Waiting], bool]) -> list[Waiting]:
         """Take out what is not wanted any more."""
-        gone = [w for _, _, w in self._heap if unwanted(w)]
-        if gone:
-            self._heap = [e for e in self._heap if not unwanted(e[2])]
-            heapq.heapify(self._heap)
+        gone: list[Waiting] = []
+        for partition, queue in self._queues.items():
+            if any(unwanted(w) for _, w in queue):
+                gone += [w for _, w in queue if unwanted(w)]
+                self._queues[partition] = deque(e for e in queue if not unwanted(e[1]))
+        self._size -= len(gone)
         return gone

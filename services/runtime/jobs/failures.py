@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 
 import msgspec
 
 from schemas.events import ErrorInfo, FailureClass
-from services.runtime.storage.base import NotFound, PreconditionFailed, Refused, StorageError
+from services.runtime.storage.base import NotFound, PreconditionFailed, Refused, StorageError, StorageFull
 
 
 class TaskError(Exception):
@@ -66,12 +67,17 @@ def classify(error: BaseException) -> ErrorInfo:
             return Permanent("object-changed", str(error), "Send the request again for the object as it is now.").info()
         case Refused():
             return Permanent("storage-refused", str(error), "Name a bucket and a key that the services may use.").info()
+        case StorageFull():
+            return Transient("storage-full", str(error), "Make room in the store, then retry the job.").info()
         case StorageError():
             return Transient("storage", str(error)).info()
         case TimeoutError() | asyncio.CancelledError():
             return TimedOut("timed-out", str(error) or "it took too long").info()
         case msgspec.ValidationError() | msgspec.DecodeError():
             return Permanent("malformed", str(error)).info()
+        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            words = f"no space is left on the disk of {error.filename}" if error.filename else "no space is left on a disk of this worker"
+            return ScratchFull("disk-full", words, "Free some space, or set REELWORKS_SCRATCH_DIR.").info()
         case MemoryError() | OSError():
             return Transient("machine", f"{type(error).__name__}: {error}").info()
         case _:

@@ -7,14 +7,14 @@ from typing import Any
 
 import msgspec
 
-from schemas.events import BY_NAME, KINDS, TaskFinished, TaskReleased
+from schemas.events import BY_NAME, KINDS, PLAN_MISSING, TaskFinished, TaskReleased
 from services.runtime.jobs import plan as plans
 from services.runtime.jobs.context import TaskContext
-from services.runtime.jobs.failures import Transient
+from services.runtime.jobs.failures import Cancelled, Permanent, Transient
 from services.runtime.jobs.handler import Finished, Job, JobHandler, Results, Task
 from services.runtime.jobs.plan import Plan, StoredPlan
 from services.runtime.jobs.results import StoredResults
-from services.runtime.storage.base import ObjectStore, PreconditionFailed
+from services.runtime.storage.base import NotFound, ObjectStore, PreconditionFailed
 
 JSON = "application/json"
 PLAN_LIMIT = 64 * 1024**2
@@ -55,6 +55,7 @@ class Performer:
             if answer is not None:
                 body = msgspec.json.encode(answer)
                 await store.put(plans.result_key(task.job_id, task.stage, task.number), body, content_type=JSON)
+                await self._leave_nothing_late(task, store)
             return done
         results = Results[Any](await StoredResults(store, stored).all())
         finished = await self._handler.finish(job, stored.data, results, ctx)
@@ -79,7 +80,10 @@ class Performer:
     async def _load(self, task: TaskReleased, store: ObjectStore) -> StoredPlan:
         known = self._plans.get(task.job_id + task.plan_hash)
         if known is None:
-            body = await store.read(plans.plan_key(task.job_id), limit=PLAN_LIMIT)
+            try:
+                body = await store.read(plans.plan_key(task.job_id), limit=PLAN_LIMIT)
+            except NotFound:
+                raise Permanent(PLAN_MISSING, "the job's plan is not in storage any more", "Retry the job: it is planned again.") from None
             if plans.digest(body) != task.plan_hash:
                 raise Transient("plan-changed", f"the plan in storage is {plans.digest(body)}, the task belongs to {task.plan_hash}")
             known = plans.decode(body)
@@ -88,13 +92,29 @@ class Performer:
                 self._plans.popitem(last=False)
         return known
 
+    async def _leave_nothing_late(self, task: TaskReleased, store: ObjectStore) -> None:
+        # A process that slept past its lease may come when the job has ended and is tidied up; nobody would remove what it left. The
+        # cleanup removes the plan before it looks for the rest, so either it finds our result or we find no plan.
+        try:
+            await store.head(plans.plan_key(task.job_id))
+        except NotFound:
+            left = await _keys(task.job_id, store)
+            if plans.plan_key(task.job_id) in left:  # a retry by hand has planned anew just now: what is not ours is its
+                left = [plans.result_key(task.job_id, task.stage, task.number)]
+            await store.delete_many(left)
+            raise Cancelled("the job was tidied up before this task had ended") from None
+
     async def _cleanup(self, task: TaskReleased, ctx: TaskContext, store: ObjectStore) -> None:
         await self._handler.cleanup(_job(task), ctx)
-        keys = [info.key async for info in store.list(plans.job_prefix(task.job_id))]
-        remaining = await store.delete_many(keys)
+        await store.delete(plans.plan_key(task.job_id))
+        remaining = await store.delete_many(await _keys(task.job_id, store))
         if remaining:
             key, reason = next(iter(remaining.items()))
             raise Transient("cleanup", f"{len(remaining)} objects remain, such as {key}: {reason}")
+
+
+async def _keys(job_id: str, store: ObjectStore) -> list[str]:
+    return [info.key async for info in store.list(plans.job_prefix(job_id))]
 
 
 def _check_completion(job: Job, finished: Finished) -> None:

@@ -18,8 +18,8 @@ import time
 
 import uvloop
 
-from schemas import envelope, topics
-from schemas.events import JobCancelled, RunningTask, TaskReleased, TaskStarted, WorkerSeen
+from schemas import acls, envelope, topics
+from schemas.events import JobCancelled, RunningTask, TaskReleased, TaskStarted, WorkerSeen, is_identifier
 from services.runtime.jobs import scratch
 from services.runtime.jobs.buffer import TaskBuffer, Waiting
 from services.runtime.jobs.handler import JobHandler
@@ -44,6 +44,9 @@ COMMIT_SECONDS = 1.0
 """A task whose commit is not answered for so long is begun all the same."""
 LEAVE_SECONDS = 8.0
 """For leaving the group and for the acknowledgement of what was taken at that moment."""
+END_SECONDS = 12.0
+"""After REELWORKS_DRAIN_SECONDS: to hand back what has not ended, to tell of it, to leave. With a broker that answers nobody the process
+ends all the same, within 45 s where nothing is set; its leases run out."""
 HANG_SECONDS = 30.0
 """A task that is over its deadline for so long did not let itself be ended: the process ends instead."""
 SWEEP_SECONDS = 2 * 86400.0
@@ -72,7 +75,8 @@ class Worker:
         self._committing: list[Waiting] = []
         """Commit asked for."""
         self._commit_until = 0.0
-        self._starting = 0
+        self._taken: list[Waiting] = []
+        """Out of the buffer, and not in a slot yet."""
         self._cancelled: dict[str, int] = {}
         """Job to the attempt from which on it is wanted again."""
         self._owned: tuple[int, ...] = ()
@@ -89,10 +93,11 @@ class Worker:
 
     def consume(self) -> None:
         """Until `stop`; then until the slots are empty."""
-        control = LogReader.from_end(self._settings, topics.CONTROL, back_seconds=60)
+        control: LogReader | None = None
         try:
             while not self._stopping.is_set():
                 try:
+                    control = control or LogReader.from_end(self._settings, topics.CONTROL, back_seconds=60)
                     self._member(control)
                 except Exception as wrong:
                     log.warning("the consumer begins again", error=f"{type(wrong).__name__}: {wrong}")
@@ -100,24 +105,26 @@ class Worker:
             until = time.monotonic() + LEAVE_SECONDS
             while not self._drained.is_set():
                 self._beat()
-                self._control(control)
+                if control is not None:
+                    self._control(control)
                 self._acknowledge()
                 self._committing, self._started = [*self._committing, *self._started], []
                 self._begin()
-                if not self._starting or time.monotonic() > until:
+                if not self._taken or time.monotonic() > until:
                     self._left.set()
                 self._drained.wait(0.05)
         except BaseException:
             log.exception("the consumer's thread ended")
             os._exit(EXIT_HANGING)
         finally:
-            control.close()
+            if control is not None:
+                control.close()
 
     def _member(self, control: LogReader) -> None:
         self._beat(force=True)  # the coordinator knows of us before we take anything
         group = self._group = GroupConsumer(
             self._settings,
-            group=f"reelworks-{self.service}",
+            group=acls.group(self.service),
             topic=topics.tasks(self.service),
             on_assign=self._assigned,
             on_revoke=self._revoked,
@@ -148,6 +155,8 @@ class Worker:
         try:
             sent = envelope.read(received.headers, received.value)
             task = envelope.decode(sent.data, TaskReleased)
+            if not is_identifier(task.job_id):  # keys and names of folders are made of it
+                raise envelope.Unreadable(f"{task.job_id!r} is no job's id")
         except envelope.Unreadable as wrong:
             # Only the coordinator writes here. What it did not write is no task, and nobody waits for it.
             log.error("a record that is no task was passed over", partition=received.partition, offset=received.offset, reason=str(wrong))
@@ -172,10 +181,12 @@ class Worker:
         metrics.BUFFERED.labels(self.service).set(len(self._buffer))
 
     def _start(self) -> None:
-        while len(self._buffer) and self._starting + self._slots.busy < self._slot_count:
-            waiting = self._buffer.pop()
+        while len(self._buffer) and len(self._taken) + self._slots.busy < self._slot_count:
+            waiting = self._buffer.take([*(w.task for w in self._taken), *(r.task for r in self._slots.running())])
+            if waiting is None:
+                return
             task = waiting.task
-            self._starting += 1
+            self._taken.append(waiting)
             started = TaskStarted(job_id=task.job_id, stage=task.stage, number=task.number, attempt=task.attempt, worker=self.name)
             sent = self._producer.send(
                 record(started, task.job_id, source=self.name, traceparent=waiting.traceparent, topic=topics.JOB_EVENTS)
@@ -209,8 +220,9 @@ class Worker:
     def _begin(self) -> None:
         begun, self._committing = self._committing, []
         for waiting in begun:
-            self._starting -= 1
-            self._slots.start(waiting)
+            self._taken.remove(waiting)
+            if not self._unwanted(waiting):  # else its job has ended since; nobody waits for a word
+                self._slots.start(waiting)
 
     def _control(self, control: LogReader) -> None:
         for received in control.poll(0):
@@ -288,14 +300,15 @@ class Worker:
         await stop.wait()
         sweeping.cancel()
         until = time.monotonic() + self._settings.drain_seconds
+        end = until + END_SECONDS
         self._stopping.set()
         await asyncio.to_thread(self._left.wait, LEAVE_SECONDS)  # what was just taken begins, and counts as running
         await self._slots.drain(max(0.0, until - time.monotonic()))
         self._drained.set()
-        await asyncio.to_thread(thread.join, 20.0)
-        self._producer.flush(10.0)
+        await asyncio.to_thread(thread.join, max(1.0, end - 4.0 - time.monotonic()))
+        await asyncio.to_thread(self._producer.flush, max(1.0, end - 2.0 - time.monotonic()))
         self._beat(force=True, bye=True)
-        await asyncio.to_thread(self._producer.close, 10.0)
+        await asyncio.to_thread(self._producer.close, max(1.0, end - time.monotonic()))
         await self._storage.close()
         scratch.remove_own(self._settings.scratch_path())
         server.close()

@@ -24,6 +24,10 @@ class Refused(StorageError):
     """Never possible: the key is malformed, the bucket is not on the allow-list, access is denied."""
 
 
+class StorageFull(StorageError):
+    """There is no room for it: the disk is full, or a quota is used up. Worth another attempt when somebody has made some."""
+
+
 class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What HEAD tells."""
 

@@ -17,7 +17,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from services.runtime.storage.base import NotFound, ObjectInfo, PreconditionFailed, Refused, StorageError
+from services.runtime.storage.base import NotFound, ObjectInfo, PreconditionFailed, Refused, StorageError, StorageFull
 from services.runtime.storage.keys import check_key, content_type_of
 
 HIDDEN = ".reelworks"
@@ -77,7 +77,7 @@ class Folder:
                 case errno.EACCES | errno.EPERM | errno.EROFS:
                     raise Refused(f"{where}: {wrong.strerror}; this process needs the right to it in {self.root}") from wrong
                 case errno.ENOSPC | errno.EDQUOT:
-                    raise StorageError(f"{where} could not be stored: no space is left in {self.root}") from wrong
+                    raise StorageFull(f"{where} could not be stored: no space is left in {self.root}") from wrong
                 case _:
                     raise StorageError(f"{where}: {wrong.strerror or wrong}") from wrong
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from services.runtime.storage.base import NotFound, PreconditionFailed, Refused, StorageError
+from services.runtime.storage.base import NotFound, PreconditionFailed, Refused, StorageError, StorageFull
 
 REPEATED = "an earlier attempt had no answer"
 """Note on an error: that attempt may have succeeded."""
@@ -36,12 +36,14 @@ _AGAIN = frozenset(
         "XAmzContentChecksumMismatch",
     }
 )
+# Ceph, MinIO of a bucket, MinIO of its disks. Amazon's has neither quota nor end.
+_FULL = frozenset({"QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull", "InsufficientCapacity"})
 _TAG = r"<{0}>\s*([^<]*?)\s*</{0}>"
 
 
 def retriable(status: int, code: str) -> bool:
     """Whether the same request may succeed in a moment."""
-    return (status >= 500 and status != 501) or status == 429 or code in _AGAIN
+    return (status >= 500 and status not in (501, 507)) or status == 429 or code in _AGAIN
 
 
 def from_body(body: bytes) -> tuple[str, str]:
@@ -65,6 +67,8 @@ def translate(
         return PreconditionFailed(f"{where}: {said} ({operation}); it exists already or is not the one that was meant")
     if code == "RequestTimeTooSkewed":
         return Refused(f"{where}: {operation} was refused, this machine's clock is wrong ({said})")
+    if code in _FULL or status == 507:
+        return StorageFull(f"{where} could not be stored: the store has no room for it ({said}; {operation})")
     if code in _CREDENTIALS or status == 401:
         return InvalidCredentials(
             f"{where}: {operation} was refused, the credentials of the role {role!r} are not valid ({said}); {_variables(role)}"

@@ -83,6 +83,59 @@ def test_a_small_job_behind_fifty_films_is_among_the_next_two() -> None:
     assert "small" in granted[:2]
 
 
+@given(st.integers(1, 8), st.integers(1, 50), st.lists(st.integers(0, 49), max_size=60))
+@settings(max_examples=25, deadline=None)
+def test_a_newcomer_is_among_the_next_two_behind_fifty_films_whoever_they_belong_to(slots: int, owners: int, ends: list[int]) -> None:
+    play = Play([Worker("w", slots, tuple(range(24)))])
+    for n in range(50):
+        play.add(f"film-{n}", f"owner-{n % owners}", 300)
+    for _ in range(3):  # each film is under way
+        for _ in range(50):
+            for grant in play.fill():
+                play.finish(grant.job)
+    play.fill()
+    play.add("small", "newcomer", 1)
+    granted: list[str] = []
+    for film in [f"film-{n}" for n in (*ends, *range(50))]:
+        if play.jobs[film][2]:
+            play.finish(film)
+            granted += [g.job for g in play.fill()]
+    assert "small" in granted[:2]
+
+
+def test_who_comes_back_for_the_next_stage_is_no_newcomer() -> None:
+    """Fifty films have been planned and have all of their chunks to release: one who was never there is before them."""
+    play = Play(TWO)
+    for n in range(50):
+        play.add(f"film-{n}", f"owner-{n}", 1)
+    planned: set[str] = set()
+    while len(planned) < 50:
+        for grant in play.fill():
+            play.finish(grant.job)
+            if grant.job not in planned:
+                planned.add(grant.job)
+                play.add(grant.job, f"owner-{grant.job.split('-')[1]}", 300)
+    play.fill()
+    play.add("small", "newcomer", 1)
+    granted: list[str] = []
+    for film in [job for job, (_, _, out) in play.jobs.items() if out]:
+        play.finish(film)
+        granted += [g.job for g in play.fill()]
+    assert "small" in granted[:2]
+
+
+def test_newcomers_do_not_starve_those_who_wait() -> None:
+    play = Play([Worker("w", 1, tuple(range(24)))])
+    play.add("film", "patient", 1000)
+    served = Counter[str]()
+    for n in range(200):
+        play.add(f"small-{n}", f"newcomer-{n}", 1)
+        for grant in play.fill():
+            served[grant.job.split("-")[0]] += 1
+            play.finish(grant.job)
+    assert served["film"] >= 100
+
+
 def test_a_film_is_not_starved_by_a_stream_of_small_jobs() -> None:
     play = Play([Worker("w", 1, tuple(range(24)))])
     play.add("film", "a", 1000)

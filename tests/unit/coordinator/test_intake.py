@@ -85,6 +85,6 @@ def test_a_dead_letter_is_the_record_as_it_came_with_its_reason_and_origin() -> 
     letter = dead_letter(received, "why")
     assert (letter.topic, letter.key, letter.value) == (topics.DEAD_LETTERS, b"k", b"\xff")
     assert dict(letter.headers) == {
-        "a": b"b", "empty": b"", "reelworks-reason": b"why", "reelworks-origin-topic": b"media.requests",
+        "a": b"b", "empty": None, "reelworks-reason": b"why", "reelworks-origin-topic": b"media.requests",
         "reelworks-origin-partition": b"2", "reelworks-origin-offset": b"7", "reelworks-origin-timestamp-ms": b"1234",
     }  # fmt: skip

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.events import (
     CLEANUP_STAGE,
+    PLAN_MISSING,
     TERMINAL,
     CancelRequested,
     ErrorInfo,
@@ -435,3 +436,171 @@ def test_an_outcome_of_a_task_that_there_is_not_changes_nothing(number: int) -> 
     after, effects = state.step(job, msgspec.structs.replace(finished(task), number=number), 4000)
     assert after is not None
     assert (after.state, state.finished_tasks(after), effects) == ("running", 0, [])
+
+
+def lost_twice() -> tuple[JobStatus, int]:
+    """A job whose one task has lost two workers, and the time at which it is due again."""
+    job, now = planned(1), 10_000
+    for worker in ("w1", "w2"):
+        job, task = release(job, now)
+        after, _ = state.step(job, started(task, worker), now)
+        assert after is not None
+        assert not task.alone
+        lost = state.lose(after, {worker}, set(), now)
+        assert lost is not None
+        job, now = lost[0], lost[0].again[0].due_ms
+    return job, now
+
+
+def test_the_attempt_that_is_the_last_to_lose_a_worker_runs_alone_so_that_it_is_not_blamed_for_a_neighbour() -> None:
+    job, now = lost_twice()
+    _, task = release(job, now)
+    assert (task.attempt, task.alone) == (3, True)
+
+
+def test_a_start_by_a_second_worker_is_a_lost_attempt_of_the_first_which_nobody_would_notice_any_more() -> None:
+    job = planned(1)
+    job, task = release(job)
+    for worker in ("w1", "w1", "w2"):
+        job, effects = state.step(job, started(task, worker), 4000)  # type: ignore[assignment]
+        assert effects == []
+    assert [(f.failure_class, f.count) for f in job.failures] == [("worker-lost", 1)]
+    assert [(note.worker, note.failure_class) for note in job.attempts] == [("w1", "worker-lost")]
+    assert [o.worker for o in job.outstanding] == ["w2"]
+    job, _ = state.step(job, started(task, "w3"), 5000)  # type: ignore[assignment]
+    job, again = release(job, job.again[0].due_ms)
+    assert (again.attempt, again.alone) == (2, True)
+    job, _ = state.step(job, started(again, "w4"), 6000)  # type: ignore[assignment]
+    failed_job, effects = state.step(job, started(again, "w5"), 7000)
+    assert failed_job is not None
+    assert failed_job.error is not None
+    assert (failed_job.state, failed_job.error.code) == ("failed", "worker-lost")
+    assert state.Stop("j", 10_001) in effects
+
+
+def test_what_failed_and_was_then_done_is_not_remembered() -> None:
+    job = planned(2)
+    job, task = release(job)
+    job, _ = state.step(job, failed(task), 4000)  # type: ignore[assignment]
+    job, again = release(job, 10_000)
+    assert again.attempt == 2
+    job, _ = state.step(job, finished(again), 10_000)  # type: ignore[assignment]
+    assert job.failures == []
+
+
+def test_while_everything_fails_no_more_tasks_are_tried_than_a_small_status_can_hold() -> None:
+    job, now, tried = planned(10_000), 10_000, set[int]()
+    for _ in range(300):
+        while (released := state.release(job, 0, now)) is not None:
+            job, task = released
+            tried.add(task.number)
+            after, _ = state.step(job, failed(task, "timed-out" if task.attempt == 3 else "transient"), now)
+            assert after is not None
+            job = after
+            assert len(msgspec.json.encode(job)) < 4096
+        if job.state in TERMINAL:
+            break
+        assert state.ready(job, now) == 0
+        now = min(a.due_ms for a in job.again)
+    assert job.state == "failed"
+    assert len(tried) == state.AGAIN_LIMIT
+
+
+def cancelled_while_running(tasks: int = 1) -> tuple[JobStatus, TaskReleased]:
+    """A cancelled job, and a task of it that a worker may still be running."""
+    job = planned(tasks)
+    job, task = release(job)
+    job, _ = state.step(job, started(task), 4000)  # type: ignore[assignment]
+    job, _ = state.step(job, CancelRequested(job_id="j"), 4000)  # type: ignore[assignment]
+    return job, task
+
+
+def test_a_result_of_an_earlier_run_does_not_count_since_it_may_have_been_tidied_up() -> None:
+    job, old = cancelled_while_running(2)
+    job, cleanup = release(job, 4000 + state.KEEP_FAILED_MS)
+    job, _ = state.step(job, finished(cleanup), 4000 + state.KEEP_FAILED_MS)  # type: ignore[assignment]
+    job, _ = state.step(job, RetryRequested(job_id="j"), 5000 + state.KEEP_FAILED_MS)  # type: ignore[assignment]
+    job, plan = release(job, 5000 + state.KEEP_FAILED_MS)
+    stages = (StagePlan(name="s", service="transcoder", tasks=2),)
+    job, _ = state.step(job, finished(plan, plan_hash="i", stages=stages), 6000 + state.KEEP_FAILED_MS)  # type: ignore[assignment]
+    late, _ = state.step(job, finished(old), 7000 + state.KEEP_FAILED_MS)
+    assert late is not None
+    assert (late.stage, state.finished_tasks(late), late.stages[1].done) == (1, 0, 0)
+
+
+def test_a_retry_waits_for_a_cleanup_that_has_failed_once_because_a_part_is_gone_already() -> None:
+    job, _ = cancelled_while_running()
+    now = 4000 + state.KEEP_FAILED_MS
+    job, cleanup = release(job, now)
+    job, _ = state.step(job, failed(cleanup), now)  # type: ignore[assignment]
+    job, _ = state.step(job, RetryRequested(job_id="j"), now)  # type: ignore[assignment]
+    assert (job.state, job.retry_wanted) == ("cancelled", True)
+    job, again = release(job, job.again[0].due_ms)
+    job, _ = state.step(job, finished(again), now + 9000)  # type: ignore[assignment]
+    assert (job.state, job.stage, job.runs) == ("queued", 0, 2)
+
+
+def test_a_cleanup_is_not_over_while_a_later_attempt_of_it_still_removes_things() -> None:
+    job, _ = cancelled_while_running()
+    now = 4000 + state.KEEP_FAILED_MS
+    job, first = release(job, now)
+    job, _ = state.step(job, started(first, "w1"), now)  # type: ignore[assignment]
+    lost = state.lose(job, {"w1"}, set(), now)
+    assert lost is not None
+    job, second = release(lost[0], lost[0].again[0].due_ms)
+    job, _ = state.step(job, RetryRequested(job_id="j"), now)  # type: ignore[assignment]
+    job, _ = state.step(job, finished(first), now + 9000)  # type: ignore[assignment]
+    assert (job.state, job.cleanup) == ("cancelled", "waiting")
+    job, _ = state.step(job, finished(second), now + 9000)  # type: ignore[assignment]
+    assert (job.state, job.runs) == ("queued", 2)
+
+
+def test_a_late_outcome_of_an_earlier_runs_cleanup_does_not_stand_for_this_ones() -> None:
+    job, _ = cancelled_while_running()
+    now = 4000 + state.KEEP_FAILED_MS
+    job, old = release(job, now)
+    job, _ = state.step(job, finished(old), now)  # type: ignore[assignment]
+    job, _ = state.step(job, RetryRequested(job_id="j"), now)  # type: ignore[assignment]
+    job, _ = state.step(job, CancelRequested(job_id="j"), now)  # type: ignore[assignment]
+    job, _ = state.step(job, finished(old), now)  # type: ignore[assignment]
+    assert job.cleanup == "waiting"
+
+
+def test_a_plan_that_comes_after_the_end_is_tidied_up_by_a_second_cleanup() -> None:
+    job, plan = release(begin())
+    job, _ = state.step(job, CancelRequested(job_id="j"), 4000)  # type: ignore[assignment]
+    now = 4000 + state.KEEP_FAILED_MS
+    job, cleanup = release(job, now)
+    job, _ = state.step(job, finished(cleanup), now)  # type: ignore[assignment]
+    job, effects = state.step(job, finished(plan, plan_hash="h"), now)  # type: ignore[assignment]
+    assert (job.state, job.cleanup, effects) == ("cancelled", "waiting", [])
+    job, second = release(job, now)
+    assert (second.role, second.attempt) == ("cleanup", 101)
+    job, _ = state.step(job, finished(second), now)  # type: ignore[assignment]
+    assert (job.cleanup, job.tidied) == ("done", 2)
+
+
+def test_a_cancellation_takes_back_a_retry_that_waits_for_the_cleanup() -> None:
+    job, _ = cancelled_while_running()
+    job, cleanup = release(job, 4000 + state.KEEP_FAILED_MS)
+    for event in (RetryRequested(job_id="j"), CancelRequested(job_id="j"), finished(cleanup)):
+        job, effects = state.step(job, event, 5000 + state.KEEP_FAILED_MS)  # type: ignore[assignment]
+        assert effects == []
+    assert (job.state, job.cleanup, job.runs) == ("cancelled", "done", 1)
+
+
+def test_a_retry_plans_anew_when_the_plan_is_not_there_any_more() -> None:
+    job = planned(1)
+    job, task = release(job)
+    gone = ErrorInfo(code=PLAN_MISSING, message="m", failure_class="permanent")
+    job, _ = state.step(job, msgspec.structs.replace(failed(task), error=gone), 4000)  # type: ignore[assignment]
+    job, _ = state.step(job, RetryRequested(job_id="j"), 5000)  # type: ignore[assignment]
+    assert (job.state, job.stage, job.plan_hash) == ("queued", 0, "")
+
+
+def test_every_run_has_the_time_that_the_first_one_had() -> None:
+    job = planned(1)
+    for now in (10**9, 2 * 10**9, 3 * 10**9):
+        job, _ = state.step(job, CancelRequested(job_id="j"), now)  # type: ignore[assignment]
+        job, _ = state.step(job, RetryRequested(job_id="j"), now)  # type: ignore[assignment]
+        assert job.deadline_ms - now == 7 * 86400 * 1000

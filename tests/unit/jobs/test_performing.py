@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
-from schemas.events import FollowUp, TaskReleased
+from schemas.events import PLAN_MISSING, FollowUp, TaskReleased
 from services.runtime.jobs.context import TaskContext
+from services.runtime.jobs.failures import Cancelled, Permanent
 from services.runtime.jobs.handler import Finished, Job, Results, Task
 from services.runtime.jobs.perform import Performer
-from services.runtime.jobs.plan import Plan
+from services.runtime.jobs.plan import Plan, Stage
 from services.runtime.settings import Settings
 from services.runtime.storage.factory import open_storage
 
@@ -58,3 +60,70 @@ async def test_a_plan_that_needs_another_job_leaves_none_behind(tmp_path: Path) 
     assert second.needs is None
     assert second.plan_hash
     assert [item.key async for item in storage.bucket("").list("")] == ["jobs/j/plan.json"]
+
+
+class Tidied:
+    """Plans one task, during which the job ends and is tidied up by another worker."""
+
+    service = "transcoder"
+
+    def __init__(self) -> None:
+        self.meanwhile = False
+
+    async def plan(self, job: Job, ctx: TaskContext) -> Plan:
+        return Plan(stages=[Stage(name="work", service=self.service, tasks=[{}])])
+
+    async def run(self, task: Task, ctx: TaskContext) -> Any:
+        await ctx.storage.bucket().put("jobs/j/segments/0.m4s", b"of this job alone")
+        if self.meanwhile:
+            await Performer(self).perform(released("cleanup", stage=-1), ctx, "other")
+            await ctx.storage.bucket().put("jobs/j/segments/1.m4s", b"written after that")
+        return {"n": 0}
+
+    async def finish(self, job: Job, data: Any, results: Results[Any], ctx: TaskContext) -> Finished:
+        raise AssertionError
+
+    async def cleanup(self, job: Job, ctx: TaskContext) -> None:
+        return None
+
+
+def released(role: Any, *, stage: int, plan_hash: str = "") -> TaskReleased:
+    return TaskReleased(
+        job_id="j", kind="transcode", role=role, stage=stage, number=0, attempt=1, subject="a", request_type="UploadReceived",
+        request={}, plan_hash=plan_hash,
+    )  # fmt: skip
+
+
+async def test_a_task_that_ends_after_its_job_was_tidied_up_leaves_nothing_behind(tmp_path: Path) -> None:
+    settings = Settings(storage_url=(tmp_path / "films").as_uri(), data_dir=str(tmp_path / "data"))
+    storage = open_storage(settings)
+
+    async def emit(event: msgspec.Struct, key: str) -> None:
+        raise AssertionError((event, key))
+
+    ctx = TaskContext(storage=storage, settings=settings, emit=emit, job_id="j", attempt=1, label="work-0")
+    handler = Tidied()
+    performer = Performer(handler)
+    planned = await performer.perform(released("plan", stage=0), ctx, "w")
+    work = released("run", stage=1, plan_hash=planned.plan_hash)
+    await performer.perform(work, ctx, "w")
+    assert [item.key async for item in storage.bucket().list("")] == [
+        "jobs/j/plan.json", "jobs/j/results/1-000000.json", "jobs/j/segments/0.m4s",
+    ]  # fmt: skip
+    handler.meanwhile = True
+    with pytest.raises(Cancelled, match="tidied up"):
+        await performer.perform(work, ctx, "w")
+    assert [item.key async for item in storage.bucket().list("")] == []
+
+
+async def test_a_task_whose_plan_is_gone_says_what_helps(tmp_path: Path) -> None:
+    settings = Settings(storage_url=(tmp_path / "films").as_uri(), data_dir=str(tmp_path / "data"))
+
+    async def emit(event: msgspec.Struct, key: str) -> None:
+        raise AssertionError((event, key))
+
+    ctx = TaskContext(storage=open_storage(settings), settings=settings, emit=emit, job_id="j", attempt=1, label="work-0")
+    with pytest.raises(Permanent) as failed:
+        await Performer(Tidied()).perform(released("run", stage=1, plan_hash="h"), ctx, "w")
+    assert failed.value.code == PLAN_MISSING
+    assert "Retry the job" in failed.value.hint

@@ -10,16 +10,33 @@ from services.runtime.jobs.buffer import TaskBuffer, Waiting
 from services.runtime.jobs.offsets import OpenOffsets
 
 
-def waiting(job: str, number: int, attempt: int = 1, partition: int = 0) -> Waiting:
-    task = TaskReleased(job_id=job, kind="k", role="run", stage=1, number=number, attempt=attempt)
+def waiting(job: str, number: int, attempt: int = 1, partition: int = 0, *, alone: bool = False) -> Waiting:
+    task = TaskReleased(job_id=job, kind="k", role="run", stage=1, number=number, attempt=attempt, alone=alone)
     return Waiting(task, partition, number)
+
+
+def numbers(buffer: TaskBuffer) -> list[int]:
+    """Of the tasks that it gives out when nothing is under way."""
+    return [taken.task.number for _ in range(len(buffer)) if (taken := buffer.take([])) is not None]
 
 
 def test_what_was_released_again_comes_first_and_then_the_order_of_arrival() -> None:
     buffer = TaskBuffer()
-    for each in (waiting("a", 0), waiting("a", 1), waiting("a", 2, attempt=3), waiting("a", 3, attempt=2), waiting("b", 4, attempt=10_001)):
-        buffer.push(each)
-    assert [buffer.pop().task.number for _ in range(len(buffer))] == [2, 3, 0, 1, 4]
+    attempts = [1, 1, 3, 2, 10_001]
+    for number, attempt in enumerate(attempts):
+        buffer.push(waiting("a", number, attempt, partition=number))
+    assert numbers(buffer) == [2, 3, 0, 1, 4]
+
+
+def test_within_a_partition_tasks_begin_in_their_order_so_that_their_offsets_can_be_committed() -> None:
+    buffer, offsets = TaskBuffer(), OpenOffsets()
+    for number, attempt in enumerate([1, 3, 2]):
+        offsets.open(number)
+        buffer.push(waiting("a", number, attempt))
+    buffer.push(waiting("b", 7, attempt=2, partition=1))
+    assert numbers(buffer) == [7, 0, 1, 2]
+    offsets.close(0)
+    assert offsets.committable() == 1
 
 
 def test_lost_partitions_and_cancelled_jobs_are_dropped() -> None:
@@ -28,7 +45,20 @@ def test_lost_partitions_and_cancelled_jobs_are_dropped() -> None:
         buffer.push(each)
     assert [w.task.number for w in buffer.drop(lambda w: w.partition in (1, 2))] == [1, 3]
     assert [w.task.number for w in buffer.drop(lambda w: w.task.job_id == "b")] == [2]
-    assert [buffer.pop().task.number for _ in range(len(buffer))] == [0]
+    assert numbers(buffer) == [0]
+
+
+def test_a_task_that_is_to_be_alone_waits_for_the_others_and_they_for_it() -> None:
+    buffer = TaskBuffer()
+    for each in (waiting("a", 0), waiting("a", 1), waiting("b", 2, attempt=3, partition=1, alone=True)):
+        buffer.push(each)
+    other = waiting("c", 3).task
+    assert buffer.take([other]) is None
+    alone = buffer.take([])
+    assert alone is not None
+    assert alone.task.number == 2
+    assert buffer.take([alone.task]) is None
+    assert numbers(buffer) == [0, 1]
 
 
 @given(st.permutations(range(8)))

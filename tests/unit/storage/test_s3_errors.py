@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.runtime.storage.base import NotFound, PreconditionFailed, Refused, StorageError
+from services.runtime.storage.base import NotFound, PreconditionFailed, Refused, StorageError, StorageFull
 from services.runtime.storage.s3_errors import InvalidCredentials, NoBucket, from_body, retriable, translate
 
 
@@ -19,6 +19,10 @@ from services.runtime.storage.s3_errors import InvalidCredentials, NoBucket, fro
         (412, "", PreconditionFailed),
         (409, "ConditionalRequestConflict", PreconditionFailed),
         (400, "InvalidPart", PreconditionFailed),
+        (403, "QuotaExceeded", StorageFull),
+        (400, "XMinioAdminBucketQuotaExceeded", StorageFull),
+        (507, "XMinioStorageFull", StorageFull),
+        (507, "", StorageFull),
         (403, "AccessDenied", Refused),
         (403, "", Refused),
         (403, "SignatureDoesNotMatch", InvalidCredentials),

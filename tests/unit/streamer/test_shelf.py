@@ -194,9 +194,9 @@ def test_events_of_which_playlists_can_be_made_have_no_fault() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"rendition": "a/b"}, "without a slash"),
-        ({"asset_id": ""}, "without a slash"),
-        ({"codecs": ""}, "codecs are missing"),
+        ({"rendition": "a/b"}, "are of A-Z a-z"),
+        ({"asset_id": ""}, "are of A-Z a-z"),
+        ({"codecs": ""}, "codecs are ''"),
         ({"init_key": "jobs/1/video-720/init.mp4"}, "expected is 'assets/film/0123456789ab/video-720/init.mp4'"),
     ],
 )
