@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-NAMES = ("ladder", "streaming", "archives", "polls", "watching", "loop", "memory")
+NAMES = ("ladder", "streaming", "archives", "polls", "watching", "loop", "rebuild", "pressure", "drain", "memory")
 RESULTS = Path(__file__).with_name("results.md")
 
 

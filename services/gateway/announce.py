@@ -9,8 +9,9 @@ import msgspec
 from aiohttp import web
 
 from schemas.api import Accepted
+from schemas.envelope import Unreadable, check_depth
 from schemas.events import KINDS, AssetChanged, JobStatus, Request
-from schemas.topics import REQUEST_LIMIT_BYTES
+from schemas.topics import REQUEST_DEPTH, REQUEST_LIMIT_BYTES
 from services.gateway.context import Gateway
 from services.gateway.identity import SOURCE, differs, subject_of
 from services.gateway.problems import Problem
@@ -28,7 +29,7 @@ async def announce(
 ) -> JobStatus:
     """Emit the request, and the asset with it; when the broker has both, show the job.
 
-    `request` has its job_id. Raises Problem 413 for a request that is too large, BrokerUnavailable.
+    `request` has its job_id. Raises Problem 413 for a request that is too large, 400 for one that is too deep, BrokerUnavailable.
     """
     job_id = request.job_id or ""
     wanted = record(request, job_id, source=SOURCE, event_id=event_id, traceparent=traceparent)
@@ -36,6 +37,10 @@ async def announce(
         raise Problem(
             413, "too-large", f"a request may have {REQUEST_LIMIT_BYTES} bytes as an event", accepted="put long lists into an object"
         )
+    try:
+        check_depth(wanted.value or b"", REQUEST_DEPTH)
+    except Unreadable as wrong:
+        raise Problem(400, "too-deep", f"in the request {wrong}", accepted=f"at most {REQUEST_DEPTH}") from None
     records = [wanted]
     if asset is not None:
         records.append(record(asset, asset.asset_id, source=SOURCE, event_id=f"{event_id}-asset", traceparent=traceparent))

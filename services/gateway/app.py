@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sqlite3
+import time
 from collections.abc import AsyncGenerator, Callable
 
 from aiohttp import web
@@ -18,6 +20,7 @@ from services.gateway.context import DELIVERY_SECONDS, GATEWAY, Gateway
 from services.gateway.counters import GatewayCollector, registry
 from services.gateway.fast import shortened
 from services.gateway.guard import middleware
+from services.gateway.pressure import GATE, Gate, accept, most_connections
 from services.gateway.routes import archives, assets, events, folders, health, hls, jobs, media, pages, uploads, videos, zip
 from services.gateway.uploads.receive import UploadGate
 from services.gateway.views.store import View
@@ -40,6 +43,7 @@ def application(gateway: Gateway, door: Door) -> web.Application:
     app = web.Application(middlewares=[middleware(door)], client_max_size=settings.body_limit_bytes)  # type: ignore[list-item]
     files = pages.Files()
     app[GATEWAY] = gateway
+    app[GATE] = Gate(gateway.counters, settings.body_limit_bytes)
     app[uploads.GATE] = UploadGate(settings.upload_concurrency, gateway.counters)
     app[zip.QUOTA] = zip.Quota(settings.archive_max_jobs)
     app[archives.GATE] = DownloadGate(settings.archive_downloads, gateway.counters)
@@ -78,7 +82,7 @@ async def running(settings: Settings) -> AsyncGenerator[tuple[Gateway, str]]:
         await zip.check_buckets(settings, storage)
         try:
             view = View(settings.data_path())
-        except OSError as wrong:
+        except (OSError, sqlite3.OperationalError) as wrong:
             raise SettingsError(f"the data folder {settings.data_path()} cannot be used: {wrong} (REELWORKS_DATA_DIR)") from None
         stack.callback(view.close)
         producer = EventProducer(settings, delivery_seconds=DELIVERY_SECONDS)
@@ -100,16 +104,19 @@ async def running(settings: Settings) -> AsyncGenerator[tuple[Gateway, str]]:
             auto_decompress=False,
         )
         await runner.setup()
-        if (server := runner.server) is not None:
-            server.request_handler = shortened(gateway, door, server.request_handler)
+        server = runner.server
+        assert server is not None, "it was set up"
+        server.request_handler = shortened(gateway, door, server.request_handler)
         stack.push_async_callback(runner.cleanup)
+        stack.push_async_callback(_let_uploads_end, gateway)
         stack.push_async_callback(_stop, gateway)
         gateway.fleet.start()
         gateway.announcements.start()
         gateway.follower.start()
         ticking = asyncio.create_task(gateway.tick())
         stack.callback(ticking.cancel)
-        await web.SockSite(runner, sock).start()
+        accepting = asyncio.create_task(accept(sock, server, most_connections()))
+        stack.callback(accepting.cancel)
         host, port = sock.getsockname()[:2]
         yield gateway, f"http://{'[' + host + ']' if ':' in host else host}:{port}"
 
@@ -118,6 +125,13 @@ async def _stop(gateway: Gateway) -> None:
     gateway.watchers.close()
     gateway.playlists.close()
     await asyncio.gather(*(asyncio.to_thread(thread.stop) for thread in (gateway.follower, gateway.fleet, gateway.announcements)))
+
+
+async def _let_uploads_end(gateway: Gateway) -> None:
+    """aiohttp reads nothing more of any body from the moment it begins to close, so this comes before."""
+    until = time.monotonic() + SHUTDOWN_SECONDS
+    while gateway.counters.uploads_running and time.monotonic() < until:  # noqa: ASYNC110 (a counter; looked at for some seconds, once)
+        await asyncio.sleep(0.05)
 
 
 async def serve(settings: Settings, *, ready: Callable[[str], None] | None = None) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 from aiohttp import web
 
+from services.gateway.context import GATEWAY
 from services.gateway.identity import MAX_KEY
+from services.gateway.pressure import ENTRY
 from services.gateway.problems import Problem
 
 T = TypeVar("T")
 JSON = "application/json"
+_Cursor = tuple[Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)], str]
+"""SQLite's integers have 64 bits."""
 
 
 def is_json(content_type: str) -> bool:
@@ -23,11 +28,19 @@ def is_json(content_type: str) -> bool:
 
 
 async def read_json(request: web.Request, kind: type[T], *, optional: T | None = None) -> T:
-    """The body as `kind`. Raises Problem: 415 for another content type, 400 for what is not JSON or of another shape.
+    """The body as `kind`. Raises Problem: 415 for another content type, 400 for what is not JSON or of another shape, 408 for
+    what does not come.
 
     `optional`: the answer to an empty body.
     """
-    body = await request.read()
+    seconds = request.app[GATEWAY].settings.idle_timeout_seconds
+    try:
+        async with asyncio.timeout(seconds):
+            body = await request.read()
+    except TimeoutError:
+        raise Problem(408, "silent", f"the body was not there after {seconds:g} s", headers={"Connection": "close"}) from None
+    if (entry := request.get(ENTRY)) is not None:
+        await entry.turn()
     if not body and optional is not None:
         return optional
     content_type = request.headers.get("Content-Type", "")
@@ -58,11 +71,22 @@ def _text(body: bytes) -> str:
 
 
 def idempotency_key(request: web.Request) -> str:
-    """The header's value, "" when there is none. Raises Problem 400 when it is longer than 255 characters."""
+    """The header's value, "" when there is none. Raises Problem 400 when it is longer than 255 characters or is no text."""
     key = request.headers.get("Idempotency-Key", "").strip()
     if len(key) > MAX_KEY:
         raise Problem(400, "idempotency-key", "the Idempotency-Key is too long", value=key, accepted=f"at most {MAX_KEY} characters")
+    if not is_text(key):
+        raise Problem(400, "idempotency-key", "the Idempotency-Key is not UTF-8", value=key, accepted=f"at most {MAX_KEY} characters")
     return key
+
+
+def is_text(text: str) -> bool:
+    """Whether it can be written. Bytes of a header that are not UTF-8 come as half surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def whole_number(request: web.Request, name: str, *, default: int, least: int, most: int) -> int:
@@ -89,8 +113,8 @@ def cursor(request: web.Request) -> tuple[int, str] | None:
     if not text:
         return None
     try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4)), type=tuple[int, str])
-    except (binascii.Error, ValueError, msgspec.MsgspecError):
+        return msgspec.json.decode(base64.urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4)), type=_Cursor)
+    except (binascii.Error, ValueError, msgspec.MsgspecError, RecursionError):
         raise Problem(400, "cursor", "this cursor is none of ours", value=text, accepted="next_cursor of the page before") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from typing import Any
 
@@ -26,7 +27,9 @@ from services.gateway.views.watchers import Watchers
 from services.runtime.kafka.producer import EventProducer
 from services.runtime.settings import Settings
 from services.runtime.storage.base import Storage
+from services.runtime.telemetry.logging import get_logger
 
+log = get_logger(__name__)
 DELIVERY_SECONDS = 4.0
 """Clients wait for the acknowledgement: a broker that is there answers in milliseconds, and a 503 should come soon."""
 
@@ -65,12 +68,14 @@ class Gateway:
         self.redirects_segments = settings.hls_delivery == "redirect" or (settings.hls_delivery == "auto" and not folder)
         self.caught_up = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._noted, self._noting = Folded(), asyncio.Lock()
+        self._note: asyncio.Task[None] | None = None
         self.announcements = Announcements(
             settings,
             on_change=lambda changes: self._call(self.playlists.announced, changes),
             on_hearing=lambda hearing: self._call(self.playlists.hearing, hearing),
         )
-        self.follower = Follower(settings, view, on_change=self._from_follower, on_caught_up=self._level)
+        self.follower = Follower(settings, view, on_change=self._from_follower, on_caught_up=self._level, on_behind=self._behind)
 
     def origin(self, request: web.Request) -> str:
         """Where the client reaches the gateway: the setting, or what the request says."""
@@ -78,12 +83,22 @@ class Gateway:
 
     async def remember(self, *, job: JobStatus | None = None, asset: AssetChanged | None = None) -> None:
         """Show at once what the broker has just acknowledged, as the log will show it in a moment."""
-        folded = Folded()
         if job is not None:
-            add_accepted(folded, job, job.created_ms)
+            add_accepted(self._noted, job, job.created_ms)
         if asset is not None:
-            add_asset(folded, asset, msgspec.json.encode(asset))
-        await asyncio.to_thread(self.view.write, folded)
+            add_asset(self._noted, asset, msgspec.json.encode(asset))
+        if self._note is None:
+            self._note = asyncio.create_task(self._write_down())
+        await asyncio.shield(self._note)
+
+    async def _write_down(self) -> None:
+        async with self._noting:
+            # What comes while this is written is written together, by the next.
+            folded, self._noted, self._note = self._noted, Folded(), None
+            try:
+                await asyncio.to_thread(self.view.write, folded)
+            except sqlite3.Error as wrong:  # the broker has it, and the follower will read it when the view can be written
+                log.warning("what was accepted cannot be shown yet", reason=str(wrong))
         self._changed(folded.changed_jobs(), folded.changed_assets(), folded.changed_streams())
 
     async def _read_playlist(self, key: str) -> bytes:
@@ -100,6 +115,14 @@ class Gateway:
         jobs, assets = folded.changed_jobs(), folded.changed_assets()
         if jobs or assets:
             self._call(self._changed, jobs, assets, folded.changed_streams())
+
+    @property
+    def current(self) -> bool:
+        """Whether what the view does not know is not there."""
+        return self.caught_up.is_set() and not self.view.filling and not self.follower.trouble
+
+    def _behind(self) -> None:
+        self._call(self.caught_up.clear)
 
     def _level(self) -> None:
         self._call(self._now_level)

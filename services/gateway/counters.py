@@ -24,6 +24,7 @@ class Counters(msgspec.Struct):
     uploads_refused: int = 0
     uploads_running: int = 0
     events_sent: int = 0
+    requests_refused: int = 0
     media_bytes: int = 0
     playlists: int = 0
     playlist_hits: int = 0
@@ -68,6 +69,7 @@ _COUNTERS = {
     "uploads_broken_off": "Uploads that ended before their last byte.",
     "uploads_refused": "Uploads beyond REELWORKS_UPLOAD_CONCURRENCY.",
     "events_sent": "Events that the broker acknowledged.",
+    "requests_refused": "Requests refused because as many as the gateway takes were before it.",
     "media_bytes": "Bytes of objects sent through the gateway.",
     "playlists": "Playlists asked for with a valid token.",
     "playlist_hits": "Those of them that were in memory.",

@@ -11,11 +11,22 @@ from aiohttp import web
 
 from services.gateway.auth.token import Door
 from services.gateway.context import Gateway
+from services.gateway.problems import Problem
 from services.gateway.routes.hls import from_memory
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _PATH = "/v1/jobs/"
 _STREAMS = "/v1/assets/"
+
+
+def _head_fault(request: web.BaseRequest) -> Problem | None:
+    """What of a request's head nobody behind this could answer in words."""
+    if not (host := request.headers.get("Host", "")).isascii():  # URLs in answers are made of it
+        return Problem(400, "host", "the header Host names no host", value=host, accepted="a name or an address")
+    expected = request.headers.get("Expect")
+    if expected is not None and expected.lower() != "100-continue":
+        return Problem(417, "expectation", "this expectation is not known", value=expected, accepted="100-continue")
+    return None
 
 
 def shortened(gateway: Gateway, door: Door, usual: Handler) -> Handler:
@@ -26,6 +37,8 @@ def shortened(gateway: Gateway, door: Door, usual: Handler) -> Handler:
     cut = len(_PATH)
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        if (problem := _head_fault(request)) is not None:
+            return problem.response()
         path = request.raw_path
         # A path with a query or a further segment is no job id, and goes the usual way.
         if path.startswith(_PATH) and request.method == "GET" and (kept := peek(path[cut:])) is not None and door.is_open(request):

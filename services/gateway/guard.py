@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from http import HTTPStatus
 
 from aiohttp import web
@@ -10,14 +11,18 @@ from aiohttp.typedefs import Handler
 
 from services.gateway.auth.token import Door
 from services.gateway.context import GATEWAY
+from services.gateway.pressure import GATE
 from services.gateway.problems import RETRY_SECONDS, Problem, unavailable
+from services.gateway.views.store import Filling, is_damage
 from services.runtime.kafka.producer import BrokerUnavailable
-from services.runtime.storage.base import NotFound, PreconditionFailed, Refused, StorageError
+from services.runtime.storage.base import NotFound, PreconditionFailed, Refused, StorageError, StorageFull
 from services.runtime.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 OLD_WIRE = "/videos"
 """Its clients know `{"message": …}` and no problem details."""
+_UNKNOWN = frozenset({"no-such-job", "no-such-asset"})
+"""What a view says that is not filled yet."""
 _LISTS = ("/v1/jobs", "/zip", "/")
 """Where bodies may list the objects of an archive."""
 
@@ -30,7 +35,8 @@ def middleware(door: Door) -> object:
         try:
             if (answer := door.check(request)) is not None:
                 return answer
-            return await handler(request)
+            with request.app[GATE].enter(request):
+                return await handler(request)
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -46,8 +52,18 @@ def middleware(door: Door) -> object:
 def translate(error: Exception, request: web.Request) -> Problem:
     """Any exception of a handler as a problem; what we did not foresee is logged and shown without its inside."""
     match error:
+        case Problem() if error.code in _UNKNOWN and not request.app[GATEWAY].current:
+            return _filling()
         case Problem():
             return error
+        case Filling():
+            return _filling()
+        case sqlite3.DatabaseError() if is_damage(error):
+            request.app[GATEWAY].follower.damaged()
+            return unavailable("this gateway's view of the log was damaged and is filled again. Ask again soon.")
+        case sqlite3.OperationalError():
+            log.warning("the view cannot be read", path=request.path, reason=str(error))
+            return unavailable(f"this gateway's view of the log cannot be read now: {error}")
         case BrokerUnavailable():
             return unavailable("Kafka did not acknowledge in time; nothing was accepted. Send the request again.")
         case NotFound():
@@ -56,6 +72,9 @@ def translate(error: Exception, request: web.Request) -> Problem:
             return Problem(412, "precondition-failed", str(error))
         case Refused():
             return Problem(400, "refused", str(error))
+        case StorageFull():
+            log.error("the store is full", path=request.path, reason=str(error))
+            return Problem(507, "storage-full", f"{error}. Nothing was kept.", headers={"Retry-After": str(RETRY_SECONDS)})
         case StorageError():
             log.warning("storage failed", path=request.path, reason=str(error))
             return unavailable(f"the object store could not do it: {error}")
@@ -66,6 +85,10 @@ def translate(error: Exception, request: web.Request) -> Problem:
         case _:
             log.exception("a handler failed", method=request.method, path=request.path)
             return Problem(500, "defect", "this is a defect of the gateway; its log tells more")
+
+
+def _filling() -> Problem:
+    return unavailable("this gateway's view of the log is being filled; what is asked for may be there. Ask again soon.")
 
 
 def _http(error: web.HTTPException, request: web.Request) -> Problem:

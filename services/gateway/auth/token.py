@@ -97,7 +97,7 @@ class Door:
             return True
         if (shown := bearer(request)) and is_same(shown, self._token):
             return True
-        return hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), self._cookie.encode())
+        return is_same(request.cookies.get(COOKIE, ""), self._cookie.encode())
 
     def _with_cookie(self, request: web.Request) -> web.Response:
         clean = request.rel_url.without_query_params("token")

@@ -64,6 +64,7 @@ async def patch(request: web.Request) -> web.Response:
     """Title and visibility."""
     gateway = request.app[GATEWAY]
     body = await read_json(request, AssetPatch)
+    idempotency_key(request)  # refused before anything is done
     film = _film(request, gateway)
     asset = film.asset
     if isinstance(body.title, str):
@@ -82,6 +83,7 @@ async def delete(request: web.Request) -> web.Response:
     """Jobs are cancelled, objects removed, then the asset is marked as deleted. What fails can be asked for again."""
     gateway = request.app[GATEWAY]
     asset_id = request.match_info["asset_id"]
+    idempotency_key(request)  # refused before anything is removed
     if gateway.catalogue.film(asset_id) is None and gateway.catalogue.was_deleted(asset_id):
         return _deleted(AssetDeleted(asset_id=asset_id, objects_removed=0, kept=[]))
     film = _film(request, gateway)

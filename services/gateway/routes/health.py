@@ -30,10 +30,12 @@ async def healthz(request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Whether the view has all that the log had when reading began. Kafka's absence later does not change that: polls go on."""
+    """Whether the view has all that the log had when reading began, and can be written. Kafka's absence later does not change
+    that: polls go on."""
     gateway = request.app[GATEWAY]
-    ready = gateway.caught_up.is_set()
-    said = "ok" if ready else "the view is being filled from the log"
+    ready = gateway.current
+    trouble = gateway.follower.trouble
+    said = "ok" if ready else f"the view cannot be written: {trouble}" if trouble else "the view is being filled from the log"
     kafka = "ok" if gateway.follower.connected else "Kafka cannot be followed now; polls are answered from the view, uploads get 503"
     body = msgspec.json.encode({"ok": ready, "checks": {"view": said, "kafka": kafka}})
     return web.Response(status=200 if ready else 503, body=body, headers=_JSON if ready else _JSON | {"Retry-After": str(RETRY_SECONDS)})

@@ -98,6 +98,8 @@ def _from_put(request: web.Request, gateway: Gateway, size: int | None) -> tuple
     filename = request.match_info["filename"]
     title = clean_title(request.query.get("title") or unquote(request.headers.get("X-Title", "")))
     content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if not content_type.isascii():
+        raise Problem(400, "content-type", "this is no content type", value=content_type, accepted="video/mp4, and the like")
     owner = request.query.get("owner", "")
     if len(owner) > 128:
         raise Problem(400, "parameter", "owner is too long", value=owner, accepted="at most 128 characters")

@@ -63,5 +63,5 @@ def _read(raw: bytes, content_type: str) -> Videos:
         )
     try:
         return msgspec.json.decode(raw, type=Videos)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as wrong:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as wrong:
         raise Problem(400, "shape", f"inputObject and webhook are needed, both texts: {wrong}") from None

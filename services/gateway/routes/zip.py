@@ -115,7 +115,7 @@ async def _announce(request: web.Request, wanted: ZipRequested, listed: bytes, e
         except BrokerUnavailable:
             # With an Idempotency-Key the client's next attempt writes the same object; without one nobody would find it again.
             if wanted.manifest is not None and listed and not idempotency_key(request):
-                await manifest.discard(gateway.storage, wanted.manifest)
+                await manifest.discard(gateway.storage, wanted.manifest, wanted.job_id or "")
             raise
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Final
+
+LATEST_MS: Final = 253_402_300_799_999
+"""The end of the year 9999: the last that `rfc3339` can write. What a record says beyond it is none of our times."""
 
 
 def rfc3339(ms: int) -> str:

@@ -28,6 +28,18 @@ def test_the_latest_status_of_a_job_wins_within_a_batch() -> None:
     assert msgspec.json.decode(folded.jobs["j"][-1], type=JobStatus).state == "succeeded"
 
 
+def test_an_unreadable_status_leaves_the_last_one_that_can_be_read() -> None:
+    told = [received(topics.JOBS, "j", status("j", state="running")), received(topics.JOBS, "j", b"{")]
+    folded = fold(told)
+    assert (folded.jobs["j"][3], folded.unreadable) == ("running", 1)
+
+
+def test_a_request_that_has_become_a_film_already_says_no_more_than_that_it_was_asked_for() -> None:
+    request = UploadReceived(job_id="j", key="films/one.mp4", bucket="media", asset_id="a", title="One")
+    folded = fold([received(topics.REQUESTS, "j", request, source=SOURCE)], {"j": "a"}.__getitem__)
+    assert (folded.accepted, folded.promised_assets) == ({}, {"a": (1_795_297_320_541, 1_795_297_320_541)})
+
+
 def test_the_coordinators_own_records_are_skipped_and_what_cannot_be_read_is_counted() -> None:
     folded = fold(
         [

@@ -12,7 +12,7 @@ import pytest
 from schemas import envelope, topics
 from schemas.events import AssetChanged, TranscodeCompleted
 from services.gateway.views.fold import Folded, add_accepted, add_asset, add_job, fold
-from services.gateway.views.store import JOBS_KEPT_MS, STALE_MS, View
+from services.gateway.views.store import JOBS_KEPT_MS, STALE_MS, Filling, View
 from services.runtime.kafka.reader import Received
 from tests.servers.gateway import status
 
@@ -22,6 +22,7 @@ NOW = 1_795_297_320_541
 @pytest.fixture
 def view(tmp_path: Path) -> Iterator[View]:
     made = View(tmp_path)
+    made.filled()
     yield made
     made.close()
 
@@ -67,6 +68,7 @@ def test_a_deleted_asset_comes_back_only_by_a_later_job(view: View, created_ms: 
         view.wipe("log")
         for batch in order:
             view.write(batch)
+        view.filled()
         found = view.asset("a")
         assert found is not None
         assert found.visible is visible
@@ -81,6 +83,50 @@ def test_offsets_are_kept_with_the_rows_and_only_for_the_same_log(view: View) ->
     assert view.job("j") is not None
     assert view.prepare("log 2", NOW + 1000) == {}
     assert view.job("j") is None
+
+
+def test_what_is_being_filled_is_not_listed(view: View) -> None:
+    view.write(job("j", 10), {("media.jobs", 0): 7})
+    view.wipe("log")
+    view.write(job("j", 10), {("media.jobs", 0): 7})
+    assert view.job("j") is not None
+    for ask in (view.jobs, view.assets):
+        with pytest.raises(Filling):
+            ask(limit=5)
+    view.filled()
+    assert (len(view.jobs(limit=5)), len(view.assets(limit=5))) == (1, 1)
+
+
+def test_a_view_that_was_left_while_it_was_filled_is_whole_when_it_is_opened_again(tmp_path: Path) -> None:
+    begun = View(tmp_path)
+    begun.write(job("j", 10), {("media.jobs", 0): 7})
+    begun.close()
+    again = View(tmp_path)
+    indexes = {name for (name,) in again._writer.execute("SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")}
+    assert {"jobs_recent", "jobs_subject", "assets_recent", "completions_subject"} <= indexes
+    assert [row.job_id for row in again.jobs(limit=5)] == ["j"]
+    again.close()
+
+
+def test_a_damaged_file_is_replaced_and_may_be_read_and_written_at_once(view: View) -> None:
+    view.write(job("j", 10))
+    view.renew()
+    assert view.job("j") is None
+    view.write(job("k", 10))
+    assert view.job("k") is not None
+    assert Path(f"{view.path}-wal").exists()
+
+
+@pytest.mark.parametrize("first", ["promise", "status"])
+def test_since_when_an_asset_is_there_is_what_its_first_status_says(view: View, first: str) -> None:
+    promised = Folded()
+    add_accepted(promised, status("j", created_ms=10, updated_ms=10, subject="a"), 10)
+    batches = [promised, job("j", 25)]
+    for batch in batches if first == "promise" else reversed(batches):
+        view.write(batch)
+    found = view.asset("a")
+    assert found is not None
+    assert found.created_ms == 25
 
 
 def test_a_view_that_slept_too_long_is_filled_again(view: View) -> None:

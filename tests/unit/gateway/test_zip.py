@@ -226,8 +226,11 @@ def test_a_manifest_is_found_by_job_and_content_and_goes_only_if_it_is_ours(tmp_
         theirs = ObjectRef(key="lists/theirs.json")
         await manifest.save(storage, theirs, b'[{"key":"a","unknown":1}]')
         assert await manifest.load(storage, theirs) == entries[:1]
+        for job in ("job-2", "job", ""):
+            await manifest.discard(storage, place, job)
+        assert await manifest.load(storage, place) == entries
         for wanted in (place, theirs, place):
-            await manifest.discard(storage, wanted)
+            await manifest.discard(storage, wanted, "job-1")
         with pytest.raises(Unusable, match="is not there"):
             await manifest.load(storage, place)
         assert await manifest.load(storage, theirs) == entries[:1]
