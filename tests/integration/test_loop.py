@@ -17,6 +17,7 @@ from services.runtime.kafka import admin
 from services.runtime.kafka.local import EmbeddedKafka
 from services.runtime.settings import Settings
 from tests.servers.processes import Cluster, cluster, script
+from tests.servers.up import until
 
 pytestmark = pytest.mark.kafka
 
@@ -120,6 +121,14 @@ def test_kill_of_the_broker_in_the_middle_is_survived_by_all(loop: Cluster, brok
     job = loop.end(job_id, 120)
     assert job.state == "succeeded"
     assert all(p.process.poll() is None for p in loop.processes)
+
+
+def test_what_is_started_while_the_broker_is_away_works_when_it_is_back(loop: Cluster, broker: EmbeddedKafka) -> None:
+    broker.kill()
+    coordinator, worker = loop.coordinator(keep=True), loop.scripted(keep=True)
+    until(lambda: "no Kafka broker answers" in coordinator.tail() and "the consumer begins again" in worker.tail(), 60, loop.tails)
+    broker.start()
+    assert loop.end(loop.send(script("late-broker"), "late-broker"), 120).state == "succeeded"
 
 
 def test_a_task_that_ends_its_process_fails_as_worker_lost_and_the_others_go_on(loop: Cluster) -> None:

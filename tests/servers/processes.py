@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import KafkaException
+
 from schemas import envelope, topics
 from schemas.events import FollowUp, JobStatus, UploadReceived
 from services.runtime.children import dies_with_parent
@@ -32,6 +34,8 @@ class Process:
         self._command, self._environment, self._log = command, environment, log
         self._keep = keep
         self.starts = 0
+        self.ends: list[int] = []
+        """Exit codes of a process that is kept."""
         self._start()
         if keep:
             threading.Thread(target=self._supervise, daemon=True).start()
@@ -45,8 +49,9 @@ class Process:
 
     def _supervise(self) -> None:
         while self._keep:
-            self.process.wait()
+            code = self.process.wait()
             if self._keep:
+                self.ends.append(code)
                 self._start()
 
     def kill(self) -> None:
@@ -70,6 +75,18 @@ class Process:
             self.process.kill()
             self.process.wait()
             raise AssertionError(f"{self._command} did not end within {seconds} s of SIGTERM:\n{self.tail()}") from None
+
+    def said(self, event: str, also: Callable[[dict[str, Any]], bool] = bool, seconds: float = 60.0) -> dict[str, Any]:
+        """The first line of its log with this event, of which `also` is true, once it is there."""
+        deadline = time.monotonic() + seconds
+        while True:
+            for line in self._log.read_text(errors="replace").splitlines():
+                with contextlib.suppress(ValueError):
+                    told = json.loads(line)
+                    if isinstance(told, dict) and told.get("event") == event and also(told):
+                        return told
+            assert time.monotonic() < deadline, f"{self._command} did not say {event!r} within {seconds} s:\n{self.tail()}"
+            time.sleep(0.05)
 
     def tail(self, lines: int = 30) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
@@ -107,8 +124,16 @@ class Cluster:
         self.processes.append(made)
         return made
 
-    def coordinator(self, **environment: str) -> Process:
-        return self.start([*SERVICE, "coordinator"], "coordinator", **environment)
+    def coordinator(self, *, keep: bool = False, **environment: str) -> Process:
+        return self.start([*SERVICE, "coordinator"], "coordinator", keep=keep, **environment)
+
+    def gateway(self, **environment: str) -> tuple[Process, str]:
+        """A gateway that has read the log, and its URL."""
+        process = self.start([*SERVICE, "gateway"], "gateway", REELWORKS_PORT="0", **environment)
+        return process, process.said("ready")["url"]
+
+    def service(self, name: str, **environment: str) -> Process:
+        return self.start([*SERVICE, name], name, **environment)
 
     def scripted(self, *, keep: bool = False, **environment: str) -> Process:
         return self.start(SCRIPTED, "worker", keep=keep, **environment)
@@ -159,16 +184,21 @@ class Cluster:
         self.producer.close()
 
     def _follow(self) -> None:
-        with contextlib.closing(LogReader(self.settings, [topics.JOBS])) as reader:
-            while not self._ended.is_set():
-                for received in reader.poll(0.1):
-                    if received.value is None or (received.key or b"@").startswith(b"@"):
-                        continue
-                    job = envelope.decode(received.value, JobStatus)
-                    with self._changed:
-                        self.history.append(received)
-                        self.jobs[job.job_id] = job
-                        self._changed.notify_all()
+        while not self._ended.is_set():
+            with contextlib.suppress(KafkaException), contextlib.closing(LogReader(self.settings, [topics.JOBS])) as reader:
+                self._read_statuses(reader)  # a broker that is away when the reading begins
+
+    def _read_statuses(self, reader: LogReader) -> None:
+        self.history.clear()
+        while not self._ended.is_set():
+            for received in reader.poll(0.1):
+                if received.value is None or (received.key or b"@").startswith(b"@"):
+                    continue
+                job = envelope.decode(received.value, JobStatus)
+                with self._changed:
+                    self.history.append(received)
+                    self.jobs[job.job_id] = job
+                    self._changed.notify_all()
 
 
 @contextlib.contextmanager

@@ -75,17 +75,18 @@ class S3Server:
         if self.named_buckets:
             return self.named_buckets[0]
         name = f"test-{uuid.uuid4().hex[:12]}"
-        with closing(self._client()) as client:
+        with closing(self.client()) as client:
             client.create_bucket(Bucket=name)
         return name
 
     def let_read(self, bucket: str, origin: str) -> None:
         """Replace the bucket's CORS rules by the one that docs/operations.md asks for: pages of this origin may read."""
         rule = {"AllowedOrigins": [origin], "AllowedMethods": ["GET", "HEAD"], "AllowedHeaders": ["Range"]}
-        with closing(self._client()) as client:
+        with closing(self.client()) as client:
             client.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [rule]})
 
-    def _client(self) -> Any:  # boto3 has no types
+    def client(self) -> Any:  # boto3 has no types
+        """boto3, for looking from outside of our own code."""
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
