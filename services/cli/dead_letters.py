@@ -1,8 +1,7 @@
 """`reelworks dead-letters list|show|replay`: records that could not be read or were given up, byte for byte.
 
-A replay sends the record to the topic that it came from: the same key, value and headers, and two more that say where from.
-It is noted in media.dead-letters itself, so that a second replay of the same record is refused on any machine. The note
-follows the record: when the program is killed in between, the record may be sent twice, which is the same job.
+A replay sends the record to the topic that it came from: the same key, value and headers, or repaired ones, and some that say
+where from. `replaying.py` says how it happens once.
 """
 
 from __future__ import annotations
@@ -10,80 +9,25 @@ from __future__ import annotations
 import base64
 import sys
 import time
-from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import click
-import msgspec
 from rich.table import Table
 
-from schemas import envelope, topics
+from schemas import topics
+from services.cli import replaying
 from services.cli.exits import Missing, Refused, Unreachable
-from services.cli.output import console, json_option, print_json
+from services.cli.output import console, json_option, notes, print_json
+from services.cli.replaying import UNCHANGED, DeadLetter, Repair
 from services.cli.topics import connected
 from services.runtime import settings as settings_module
 from services.runtime.kafka.producer import BrokerUnavailable, EventProducer, Record
-from services.runtime.kafka.reader import LogReader, Received
+from services.runtime.kafka.reader import LogReader, Place
+from services.runtime.settings import Settings
+from services.runtime.storage.factory import default_bucket
 
-OURS = "reelworks-"
-"""Prefix of the headers that a dead letter has beside those it came with (services/coordinator/intake.py)."""
-REPLAYED = "reelworks-replayed"
-"""Header of a note: the id of the dead letter that was sent again."""
-FROM, AT = "reelworks-replayed-from", "reelworks-replayed-at-ms"
-SEND_SECONDS = 30.0
-
-
-class DeadLetter(msgspec.Struct, kw_only=True):
-    """A record of media.dead-letters and what its headers say."""
-
-    id: str
-    """`partition/offset` in media.dead-letters."""
-    at: str
-    topic: str
-    """Where it came from."""
-    origin: str
-    """`partition/offset` there."""
-    type: str
-    reason: str
-    size: int
-    replayed_at: str | None = None
-    record: Received
-
-
-def fold(records: Iterable[Received]) -> dict[str, DeadLetter]:
-    """Dead letters by id, with the notes on them. Pure."""
-    found: dict[str, DeadLetter] = {}
-    for record in records:
-        headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
-        if REPLAYED in headers:
-            if (letter := found.get(headers[REPLAYED])) is not None:
-                letter.replayed_at = _time(int(headers.get(AT, "0") or 0))
-            continue
-        identity = f"{record.partition}/{record.offset}"
-        found[identity] = DeadLetter(
-            id=identity,
-            at=_time(record.timestamp_ms),
-            topic=headers.get("reelworks-origin-topic", ""),
-            origin=f"{headers.get('reelworks-origin-partition', '?')}/{headers.get('reelworks-origin-offset', '?')}",
-            type=headers.get("ce_type", ""),
-            reason=headers.get("reelworks-reason", ""),
-            size=len(record.value or b""),
-            record=record,
-        )
-    return found
-
-
-def replay_records(letter: DeadLetter, now_ms: int) -> tuple[Record, Record]:
-    """What a replay sends: the record as it came, and the note that it was. Pure. Raises Refused without an origin."""
-    if not letter.topic:
-        raise Refused(f"dead letter {letter.id} does not say which topic it came from; it cannot be replayed")
-    kept: envelope.Headers = [(name, value) for name, value in letter.record.headers if not name.startswith(OURS)]
-    provenance: envelope.Headers = [(FROM, f"{topics.DEAD_LETTERS}/{letter.id}".encode()), (AT, str(now_ms).encode())]
-    again = Record(topic=letter.topic, key=letter.record.key, value=letter.record.value, headers=[*kept, *provenance])
-    note_headers: envelope.Headers = [(REPLAYED, letter.id.encode()), (AT, str(now_ms).encode())]
-    note = Record(topic=topics.DEAD_LETTERS, key=letter.record.key, value=None, headers=note_headers, partition=letter.record.partition)
-    return again, note
+SEND_SECONDS: Final = 30.0
 
 
 @click.group("dead-letters")
@@ -96,7 +40,7 @@ def dead_letters() -> None:
 @json_option
 def list_letters(everything: bool, as_json: bool) -> None:
     """One line each, oldest first."""
-    found = [letter for letter in _read().values() if everything or letter.replayed_at is None]
+    found = [letter for letter in _read(connected(settings_module.load()))[0].values() if everything or letter.replayed_at is None]
     if as_json:
         for letter in found:
             print_json(_summary(letter))
@@ -108,8 +52,8 @@ def list_letters(everything: bool, as_json: bool) -> None:
     for heading in ("id", "set aside", "from", "type", "bytes", "reason"):
         table.add_column(heading, overflow="fold" if heading == "reason" else "ellipsis")
     for letter in found:
-        reason = f"(replayed {letter.replayed_at}) {letter.reason}" if letter.replayed_at else letter.reason
-        table.add_row(letter.id, letter.at[:19].replace("T", " "), letter.topic, letter.type, str(letter.size), reason)
+        words = f"{_replays(letter)} {letter.reason}".strip()
+        table.add_row(letter.id, letter.at[:19].replace("T", " "), letter.topic, letter.type, str(letter.size), words)
     console().print(table, markup=False)
 
 
@@ -119,7 +63,7 @@ def list_letters(everything: bool, as_json: bool) -> None:
 @json_option
 def show(identity: str, raw: bool, as_json: bool) -> None:
     """All of one record. ID as `list` shows it."""
-    letter = _one(_read(), identity)
+    letter = _one(_read(connected(settings_module.load()))[0], identity)
     value = letter.record.value or b""
     if raw:
         sys.stdout.buffer.write(value)
@@ -143,40 +87,102 @@ def show(identity: str, raw: bool, as_json: bool) -> None:
 @click.argument("identities", metavar="ID...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All that were not replayed yet.")
 @click.option("--again", is_flag=True, help="Also those that were replayed already.")
+@click.option("--value", "value", metavar="FILE", help="Of one record: the value to send in place of its own; - is stdin.")
+@click.option("--header", "headers", metavar="NAME=VALUE", multiple=True, help="Of one record: a header to add or to replace.")
 @json_option
-def replay(identities: tuple[str, ...], everything: bool, again: bool, as_json: bool) -> None:
-    """Send records to the topics that they came from, byte for byte, once."""
+def replay(identities: tuple[str, ...], everything: bool, again: bool, value: str | None, headers: tuple[str, ...], as_json: bool) -> None:
+    """Send records to the topics that they came from, byte for byte or repaired, once.
+
+    A repaired record is looked at first: what is still wrong with it is said, and nothing is sent. It stays the job that it was.
+    """
     if bool(identities) == everything:
         raise Refused("name the dead letters to replay, or give --all")
-    found = _read()
+    repair = _repair(value, headers)
+    if repair != UNCHANGED and len(identities) != 1:
+        raise Refused("--value and --header repair one dead letter: name it")
+    settings = connected(settings_module.load())
+    found, seen = _read(settings)
     chosen = (
         [letter for letter in found.values() if again or letter.replayed_at is None] if everything else [_one(found, i) for i in identities]
     )
-    for letter in chosen:
-        if letter.replayed_at is not None and not again:
-            raise Refused(f"dead letter {letter.id} was replayed at {letter.replayed_at}; --again sends it once more")
-    producer = EventProducer(settings_module.load())
+    if not again:
+        for letter in chosen if not everything else ():
+            replaying.refuse_twice(letter)
+        chosen = [letter for letter in chosen if not letter.unsure]
+    producer = EventProducer(settings)
     try:
         for letter in chosen:
-            record, note = replay_records(letter, int(time.time() * 1000))
-            offset = producer.send(record).result(SEND_SECONDS)
-            producer.send(note).result(SEND_SECONDS)
-            if as_json:
-                print_json({"id": letter.id, "topic": letter.topic, "offset": offset})
-            else:
-                click.echo(f"{letter.id} was sent to {letter.topic} again")
-    except (BrokerUnavailable, TimeoutError) as wrong:
-        raise Unreachable(f"the broker did not take the record: {wrong}") from None
+            _replay(settings, producer, letter, repair, seen, as_json=as_json, alone=not everything)
     finally:
         producer.close()
-    if not chosen and not as_json:
+    unsure = [letter.id for letter in found.values() if letter.unsure] if everything and not again else []
+    if unsure:
+        notes().print(f"left alone, since it is not known whether their replay came to its end: {', '.join(unsure)}; --again sends them")
+    if not chosen and not unsure and not as_json:
         click.echo("There is nothing to replay.")
 
 
-def _read() -> dict[str, DeadLetter]:
-    reader = LogReader(connected(settings_module.load()), [topics.DEAD_LETTERS])
+def _replay(
+    settings: Settings, producer: EventProducer, letter: DeadLetter, repair: Repair, seen: dict[Place, int], *, as_json: bool, alone: bool
+) -> None:
+    by = settings.instance_name()
+    record = replaying.again(letter, repair, by, _now_ms())
+    job_id = replaying.check(letter, record, default_bucket(settings)) if repair != UNCHANGED else ""
+    ours = _send(producer, replaying.claim(letter, by, _now_ms()))
+    reader = LogReader(settings, [topics.DEAD_LETTERS], seen)
     try:
-        return fold(reader)
+        if other := replaying.overtaken(letter, reader, ours):
+            words = f"dead letter {letter.id} is being replayed by {other}, who was quicker; `reelworks dead-letters list --all` shows it"
+            if alone:
+                raise Refused(words)
+            notes().print(words, markup=False)
+            return
+    finally:
+        reader.close()
+    try:
+        offset = _send(producer, record)
+        _send(producer, replaying.note(letter, repair, by, _now_ms()))
+    except Unreachable as wrong:
+        raise Unreachable(
+            f"{wrong}. Whether dead letter {letter.id} was sent is not known; --again sends it, and it stays the same job"
+        ) from None
+    if as_json:
+        print_json({"id": letter.id, "topic": letter.topic, "offset": offset} | ({"job_id": job_id} if job_id else {}))
+    else:
+        click.echo(f"{letter.id} was sent to {letter.topic} again" + (f", repaired: job {job_id}" if job_id else ""))
+
+
+def _send(producer: EventProducer, record: Record) -> int:
+    try:
+        return producer.send(record).result(SEND_SECONDS)
+    except (BrokerUnavailable, TimeoutError) as wrong:
+        raise Unreachable(f"the broker did not take the record: {wrong}") from None
+
+
+def _repair(value: str | None, headers: tuple[str, ...]) -> Repair:
+    replaced: dict[str, bytes] = {}
+    for header in headers:
+        name, equals, content = header.partition("=")
+        if not equals or not name:
+            raise Refused(f"--header {header!r}: accepted is NAME=VALUE, such as ce_type=reelworks.UploadReceived")
+        replaced[name] = content.encode()
+    return Repair(value=None if value is None else _content(value), headers=replaced)
+
+
+def _content(name: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except FileNotFoundError:
+        raise Missing(f"there is no file {name!r}") from None
+    except OSError as wrong:
+        raise Refused(f"--value {name}: {wrong.strerror}") from None
+
+
+def _read(settings: Settings) -> tuple[dict[str, DeadLetter], dict[Place, int]]:
+    """The dead letters, and up to where they were read."""
+    reader = LogReader(settings, [topics.DEAD_LETTERS])
+    try:
+        return replaying.fold(reader), dict(reader.ends)
     finally:
         reader.close()
 
@@ -189,7 +195,14 @@ def _one(found: dict[str, DeadLetter], identity: str) -> DeadLetter:
 
 
 def _summary(letter: DeadLetter) -> dict[str, Any]:
-    return {name: getattr(letter, name) for name in ("id", "at", "topic", "origin", "type", "reason", "size", "replayed_at")}
+    shown = ("id", "at", "topic", "origin", "type", "reason", "size", "replayed_at", "begun_at", "begun_by")
+    return {name: getattr(letter, name) for name in shown}
+
+
+def _replays(letter: DeadLetter) -> str:
+    if letter.replayed_at:
+        return f"(replayed {letter.replayed_at})"
+    return f"(replay begun {letter.begun_at} by {letter.begun_by}, end unknown)" if letter.unsure else ""
 
 
 def _readable(value: bytes) -> str:
@@ -199,5 +212,5 @@ def _readable(value: bytes) -> str:
         return f"(not text; {len(value)} bytes in base64)\n{base64.b64encode(value).decode()}"
 
 
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,20 +1,22 @@
-"""`reelworks jobs list|show|wait|cancel|retry`."""
+"""`reelworks jobs list|show|wait|cancel|retry|timeline`."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, get_args
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from schemas.api import JobView
 from schemas.events import State
 from services.cli import following
 from services.cli.client import Gateway, gateway_option
-from services.cli.exits import Exit
-from services.cli.output import console, json_option, notes, print_json
+from services.cli.exits import Exit, Missing
+from services.cli.output import console, json_option, notes, plain, print_json
 from services.runtime import settings as settings_module
 
 T = TypeVar("T")
@@ -23,7 +25,7 @@ job_argument = click.argument("job_id", metavar="JOB")
 
 @click.group()
 def jobs() -> None:
-    """List, show, wait for, cancel and retry jobs, by a running gateway."""
+    """List, show, wait for, cancel and retry jobs, by a running gateway; show their timelines, from Kafka."""
 
 
 @jobs.command("list")
@@ -46,7 +48,7 @@ def list_jobs(state: str | None, kind: str, limit: int, gateway: str, as_json: b
     for heading in ("job", "kind", "state", "progress", "created", "title"):
         table.add_column(heading, no_wrap=heading != "title")
     for job in found:
-        table.add_row(job.job_id, job.kind, job.state, f"{job.progress:.0%}", job.created_at[:19].replace("T", " "), job.title)
+        table.add_row(job.job_id, job.kind, job.state, f"{job.progress:.0%}", job.created_at[:19].replace("T", " "), Text(plain(job.title)))
     console().print(table)
 
 
@@ -66,7 +68,7 @@ def show(job_id: str, gateway: str, as_json: bool) -> None:
     lines.append(f"  tasks     {job.tasks.done} of {job.tasks.total} done, {job.tasks.running} running")
     lines += [f"  attempt   {a.at} {a.task} no. {a.attempt}: {a.failure_class}, {a.message}" for a in job.attempts]
     lines += [f"  {o.role:<9} {o.name:<8} {o.bucket}/{o.key} ({o.size} bytes)" for o in job.outputs]
-    click.echo("\n".join(lines))
+    click.echo("\n".join(map(plain, lines)))
 
 
 @jobs.command()
@@ -100,6 +102,31 @@ def retry(job_id: str, gateway: str, as_json: bool) -> None:
     """Begin a failed or cancelled job again where it stopped."""
     _with(gateway, lambda g: g.retry(job_id))
     _asked(job_id, "retry", as_json)
+
+
+@jobs.command("timeline")
+@job_argument
+@click.option("--children", is_flag=True, help="The jobs that it asked for, too: `then`, `otherwise`, what had to come first.")
+@json_option
+def show_timeline(job_id: str, children: bool, as_json: bool) -> None:
+    """What happened to a job, on all services, from the topics alone: no gateway is needed. With --json one event a line.
+
+    A line has the time, the seconds since the first, who, what, and topic/partition/offset. What the topics are known to have
+    forgotten is said on stderr.
+    """
+    from services.cli import timeline  # Kafka's client takes its time
+    from services.cli.topics import connected
+
+    entries = timeline.of(connected(settings_module.load()), job_id, children=children)
+    if not entries:
+        raise Missing(f"no topic has a record of a job {job_id!r}; `reelworks jobs list` shows the jobs that there are")
+    if as_json:
+        for entry in entries:
+            print_json(entry)
+    else:
+        click.echo(timeline.render(entries))
+    for words in timeline.missing(entries, int(time.time() * 1000)):
+        notes().print(words, markup=False)
 
 
 def _with(url: str, act: Callable[[Gateway], Awaitable[T]]) -> T:

@@ -20,7 +20,7 @@ COMMANDS = {
     "submit": ("services.cli.submit", "submit", "take a film in"),
     "stream": ("services.cli.stream", "stream", "make HLS of a film in storage"),
     "zip": ("services.cli.archive", "make_archive", "make an archive of objects in storage"),
-    "jobs": ("services.cli.jobs", "jobs", "list, show, wait for, cancel, retry jobs"),
+    "jobs": ("services.cli.jobs", "jobs", "list, show, wait for, cancel, retry jobs; their timelines"),
     "topics": ("services.cli.topics", "topics", "compare and make the topics"),
     "dead-letters": ("services.cli.dead_letters", "dead_letters", "list, show, replay what could not be read"),
     "check": ("services.cli.check", "check", "what is configured, what is missing, what to do"),
@@ -91,6 +91,7 @@ def _unexpected(wrong: Exception, arguments: list[str]) -> int:
     known = {
         "KafkaUnavailable": Exit.UNREACHABLE,
         "BrokerUnavailable": Exit.UNREACHABLE,
+        "Denied": Exit.USAGE,
         "TopicError": Exit.FAILED,
         "KafkaException": Exit.UNREACHABLE,
     }

@@ -135,7 +135,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     async def make() -> None:
         ffmpeg = (await binaries.find(Settings())).ffmpeg
         source = ["-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25:duration=2", "-pix_fmt", "yuv420p"]
-        await output_of([ffmpeg, "-loglevel", "error", "-y", *source, str(path)], timeout=60)
+        await output_of([ffmpeg, "-loglevel", "error", "-y", *source, str(path)], within=None, timeout=60)
 
     asyncio.run(make())
     return path

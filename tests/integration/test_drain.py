@@ -1,0 +1,72 @@
+"""SIGTERM on busy services: nothing new, what is under way is finished or handed back, exit code 0, nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from services.runtime.jobs import slots
+from services.runtime.kafka import admin
+from services.runtime.kafka.local import EmbeddedKafka
+from services.runtime.settings import Settings
+from tests.servers.busy import SERVICES, children
+from tests.servers.processes import Cluster, cluster, script
+
+pytestmark = pytest.mark.kafka
+SECONDS = 45.0
+"""At most, from SIGTERM to the end: what the grace of a supervisor must allow."""
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
+    """A broker of this module's own: it is stopped here, and coordinators run on it."""
+    with EmbeddedKafka(tmp_path_factory.mktemp("drain-kafka"), cache=Settings().cache_path()) as made:
+        admin.apply(Settings(bootstrap_servers=made.bootstrap_servers))
+        yield made
+
+
+@pytest.fixture
+def made(broker: EmbeddedKafka, tmp_path: Path) -> Iterator[Cluster]:
+    with cluster(broker.bootstrap_servers, tmp_path, REELWORKS_SLOTS="2", REELWORKS_DRAIN_SECONDS="3") as running:
+        yield running
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_busy_service_that_is_told_to_stop_ends_in_order(made: Cluster, service: str) -> None:
+    with SERVICES[service](made) as busy:
+        started = children(busy.process)
+        assert busy.process.process.poll() is None
+        assert busy.process.stop(SECONDS) == 0, busy.process.tail()
+        assert [child for child in started if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
+        assert [path for path in (made.folder / "scratch").rglob("*") if path.is_file()] == []
+        busy.check()
+
+
+@pytest.mark.parametrize("service", ["coordinator", "gateway", "scripted", "streamer-live"])
+def test_a_service_ends_though_its_broker_answers_nobody(made: Cluster, broker: EmbeddedKafka, service: str) -> None:
+    coordinator = made.coordinator()
+    worker = made.scripted()
+    job_id = made.send(script(f"silent-{service}", tasks=30, seconds=0.5), f"silent-{service}")
+    made.wait(job_id, lambda j: j.stage == 1 and j.stages[1].done >= 2)
+    process = {"coordinator": lambda: coordinator, "scripted": lambda: worker, "gateway": lambda: made.gateway()[0]}.get(
+        service, lambda: made.service(service)
+    )()
+    if service == "streamer-live":
+        process.said("the table was read back")
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        code = process.stop(SECONDS)
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+    # A worker cannot hand back what it had, and says so by its exit code; its leases run out.
+    assert code in ((0, slots.EXIT_UNDELIVERED) if service == "scripted" else (0,)), process.tail()
+    if service == "coordinator":
+        made.coordinator()
+    if service == "scripted":
+        made.scripted()
+    assert made.end(job_id, 120).state == "succeeded"
