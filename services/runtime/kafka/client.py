@@ -75,5 +75,7 @@ def reader(settings: Settings) -> Config:
         "enable.partition.eof": True,
         "group.protocol": "classic",
         "fetch.wait.max.ms": 500,
+        # A view reads two dozen partitions at once: what is fetched ahead of all of them is in memory.
+        "queued.max.messages.kbytes": 4096,
     }
     return {k: v for k, v in config.items() if k not in ("session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy")}
