@@ -76,8 +76,9 @@ UNCHANGED: Final = Repair()
 
 
 def fold(records: Iterable[Received]) -> dict[str, DeadLetter]:
-    """Dead letters by id, with the claims and notes on them."""
+    """Dead letters by id, with the claims and notes on them. Of those from one place only the first."""
     found: dict[str, DeadLetter] = {}
+    seen: set[tuple[str, str]] = set()
     for record in records:
         headers = _texts(record)
         if named := noted(headers):
@@ -88,12 +89,17 @@ def fold(records: Iterable[Received]) -> dict[str, DeadLetter]:
                 else:
                     letter.replayed_at = at
             continue
+        origin = f"{headers.get('reelworks-origin-partition', '?')}/{headers.get('reelworks-origin-offset', '?')}"
+        place = (headers.get("reelworks-origin-topic", ""), origin)
+        if "?" not in origin and place in seen:
+            continue  # the intake is at least once: one that was killed before it had committed puts the record aside again
+        seen.add(place)
         identity = f"{record.partition}/{record.offset}"
         found[identity] = DeadLetter(
             id=identity,
             at=_time(record.timestamp_ms),
-            topic=headers.get("reelworks-origin-topic", ""),
-            origin=f"{headers.get('reelworks-origin-partition', '?')}/{headers.get('reelworks-origin-offset', '?')}",
+            topic=place[0],
+            origin=origin,
             type=headers.get("ce_type", ""),
             reason=headers.get(REASON, ""),
             size=len(record.value or b""),

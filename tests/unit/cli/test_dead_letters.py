@@ -22,7 +22,7 @@ ORIGIN = [
 
 
 def letter(offset: int = 5, headers: list[tuple[str, bytes | None]] | None = None) -> Received:
-    sent = [*HEADERS, *ORIGIN] if headers is None else headers
+    sent = [*HEADERS, *ORIGIN[:3], ("reelworks-origin-offset", str(12 + offset).encode())] if headers is None else headers
     return Received(topics.DEAD_LETTERS, 0, offset, 1_700_000_000_000, b"\x00key", b"\xfe\x00not json", sent)
 
 
@@ -51,6 +51,11 @@ def test_a_dead_letter_says_where_it_came_from_and_why():
     assert (found.topic, found.origin, found.type, found.reason, found.size, found.at, found.replayed_at) == (
         "media.requests", "3/17", "reelworks.UploadReceived", "the key is missing", 10, "2023-11-14T22:13:20.000Z", None,
     )  # fmt: skip
+
+
+def test_a_record_that_was_put_aside_twice_is_one_dead_letter():
+    assert list(fold([letter(5), letter(6, [*HEADERS, *ORIGIN])])) == ["0/5"]
+    assert list(fold([letter(5), letter(6), letter(7, [*HEADERS]), letter(8, [*HEADERS])])) == ["0/5", "0/6", "0/7", "0/8"]
 
 
 def test_a_replay_is_the_record_as_it_came_with_its_provenance():
@@ -104,7 +109,7 @@ def test_of_two_that_begin_at_the_same_time_the_first_claim_goes_on():
 
 @pytest.mark.parametrize("name", [replaying.CLAIMED, replaying.REPLAYED])
 def test_a_strangers_header_is_no_claim_and_no_note(name: str):
-    folded = fold([letter(5), letter(6, [*HEADERS, (name, b"0/5"), *ORIGIN])])
+    folded = fold([letter(5), letter(6, [*HEADERS, (name, b"0/5"), *ORIGIN[:3], ("reelworks-origin-offset", b"18")])])
     assert [(found.replayed_at, found.begun_at) for found in folded.values()] == [(None, None)] * 2
 
 
