@@ -97,7 +97,9 @@ def _unexpected(wrong: Exception, arguments: list[str]) -> int:
     }
     code = known.get(type(wrong).__name__)
     if code is not None:
-        return _say(str(wrong), code, arguments)
+        error = wrong.args[0] if type(wrong).__name__ == "KafkaException" and wrong.args else None
+        # The client's own error is no sentence.
+        return _say(str(wrong) if error is None else f"no Kafka broker answers, or not as it should: {error.str()}", code, arguments)
     try:
         debugging = settings_module.load().log_level == "debug"
     except settings_module.SettingsError:

@@ -125,9 +125,12 @@ def test_kill_of_the_broker_in_the_middle_is_survived_by_all(loop: Cluster, brok
 
 def test_what_is_started_while_the_broker_is_away_works_when_it_is_back(loop: Cluster, broker: EmbeddedKafka) -> None:
     broker.kill()
-    coordinator, worker = loop.coordinator(keep=True), loop.scripted(keep=True)
-    until(lambda: "no Kafka broker answers" in coordinator.tail() and "the consumer begins again" in worker.tail(), 60, loop.tails)
-    broker.start()
+    try:
+        coordinator, worker = loop.coordinator(keep=True), loop.scripted(keep=True)
+        until(lambda: coordinator.starts > 1 and "the consumer begins again" in worker.tail(), 60, loop.tails)
+        assert "no Kafka broker answers" in coordinator.tail()
+    finally:
+        broker.start()
     assert loop.end(loop.send(script("late-broker"), "late-broker"), 120).state == "succeeded"
 
 
