@@ -180,7 +180,9 @@ async def test_a_stream_of_a_folder_plays_on_when_its_token_expires(
         await comes_true(page, f"{VIDEO}.ended")
         # hls.js asks for the segment again after a second, and six times in all.
         assert 0 < len(refused) < 3
-        assert await page.evaluate(f"again.length && again[0] > 1 && {VIDEO}.playbackRate === 1.25")
+        again, rate = await page.evaluate(f"[again, {VIDEO}.playbackRate]")
+        # On a busy machine the element may say `playing` before it has sought to where it was.
+        assert (any(at > 1 for at in again), rate) == (True, 1.25), (again, rate)
         await expect(page.locator("#problem")).to_be_hidden()
         await expect(page.locator("#lack")).to_be_hidden()
         await page.close()
