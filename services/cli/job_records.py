@@ -183,5 +183,5 @@ def headers_of(received: Received) -> dict[str, str]:
 def _json(data: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # what a stranger sent may be nested a thousand times
         return {}
