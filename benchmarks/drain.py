@@ -8,10 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from services.runtime.kafka import admin
-from services.runtime.kafka.local import EmbeddedKafka
-from services.runtime.settings import Settings
 from tests.servers.busy import SERVICES
+from tests.servers.kafka import embedded
 from tests.servers.processes import cluster
 
 COMMAND = "python -m benchmarks drain"
@@ -22,8 +20,7 @@ def run() -> list[dict[str, Any]]:
     """Rows of the table."""
     folder = Path(tempfile.mkdtemp(prefix="reelworks-bench-"))
     try:
-        with EmbeddedKafka(folder / "kafka", cache=Settings().cache_path()) as broker:
-            admin.apply(Settings(bootstrap_servers=broker.bootstrap_servers))
+        with embedded(folder / "kafka") as broker:
             taken = {service: _seconds(broker.bootstrap_servers, folder / service, service) for service in SERVICES}
     finally:
         shutil.rmtree(folder, ignore_errors=True)

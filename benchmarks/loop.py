@@ -17,11 +17,10 @@ import psutil
 
 from schemas import envelope, topics
 from schemas.events import TERMINAL, TaskStarted, UploadReceived
-from services.runtime.kafka import admin
 from services.runtime.kafka.local import EmbeddedKafka
 from services.runtime.kafka.producer import record
 from services.runtime.kafka.reader import LogReader
-from services.runtime.settings import Settings
+from tests.servers.kafka import embedded
 from tests.servers.processes import Cluster, cluster
 
 COMMAND = "python -m benchmarks loop"
@@ -34,8 +33,7 @@ def run() -> list[dict[str, Any]]:
     """Rows of the table."""
     folder = Path(tempfile.mkdtemp(prefix="reelworks-bench-"))
     try:
-        with EmbeddedKafka(folder / "kafka", cache=Settings().cache_path()) as broker:
-            admin.apply(Settings(bootstrap_servers=broker.bootstrap_servers))
+        with embedded(folder / "kafka") as broker:
             with cluster(broker.bootstrap_servers, folder, REELWORKS_SLOTS=str(SLOTS)) as made:
                 return [*_running(made, broker), *_recovery(made)]
     finally:

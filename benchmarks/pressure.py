@@ -21,10 +21,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from benchmarks.rebuild import peak_bytes
-from services.runtime.kafka import admin
-from services.runtime.kafka.local import EmbeddedKafka
-from services.runtime.settings import Settings
+from benchmarks.peak import peak_bytes
+from tests.servers.kafka import embedded
 from tests.servers.processes import SERVICE, Cluster, Process, cluster
 
 COMMAND = "python -m benchmarks pressure"
@@ -40,8 +38,7 @@ def run() -> list[dict[str, Any]]:
     """Rows of the table."""
     folder = Path(tempfile.mkdtemp(prefix="reelworks-bench-"))
     try:
-        with EmbeddedKafka(folder / "kafka", cache=Settings().cache_path()) as broker:
-            admin.apply(Settings(bootstrap_servers=broker.bootstrap_servers))
+        with embedded(folder / "kafka") as broker:
             with cluster(broker.bootstrap_servers, folder, REELWORKS_SLOTS="16", REELWORKS_PORT="0") as made:
                 return _measured(made)
     finally:

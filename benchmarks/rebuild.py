@@ -13,14 +13,14 @@ from typing import Any
 
 import psutil
 
+from benchmarks.peak import peak_bytes
 from schemas import envelope, topics
 from schemas.events import Position
 from services.coordinator.records import POSITION_KEY
-from services.runtime.kafka import admin
-from services.runtime.kafka.local import EmbeddedKafka
 from services.runtime.kafka.producer import EventProducer, Record
 from services.runtime.settings import Settings, child_environment
 from tests.lives import history
+from tests.servers.kafka import embedded
 from tests.servers.processes import SERVICE, Process
 
 COMMAND = "python -m benchmarks rebuild"
@@ -35,12 +35,11 @@ def run() -> list[dict[str, Any]]:
     """Rows of the table."""
     folder = Path(tempfile.mkdtemp(prefix="reelworks-bench-"))
     try:
-        with EmbeddedKafka(folder / "kafka", cache=Settings().cache_path()) as broker:
+        with embedded(folder / "kafka") as broker:
             settings = Settings(
                 bootstrap_servers=broker.bootstrap_servers, storage_url=(folder / "media").as_uri(), data_dir=str(folder / "data"), port=0,
                 metrics_port=-1, log_format="json",
             )  # fmt: skip
-            admin.apply(settings)
             written = fill(settings, JOBS)
             size = sum(p.stat().st_size for p in (folder / "kafka").rglob("*.log"))
             without = _measured(settings, folder, "gateway", _gateway_is_ready)
@@ -84,14 +83,6 @@ class Measured:
         times = psutil.Process(process.process.pid).cpu_times()
         self.cpu_seconds = times.user + times.system
         self.peak_bytes = peak_bytes(process.process.pid)
-
-
-def peak_bytes(pid: int) -> int:
-    """Most resident memory that the process had (VmHWM of proc(5))."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise ValueError(f"the kernel tells no VmHWM of {pid}")
 
 
 def _measured(settings: Settings, folder: Path, service: str, is_ready: Callable[[str], bool]) -> Measured:

@@ -18,6 +18,7 @@ import msgspec
 import uvloop
 from botocore.config import Config
 
+from benchmarks.peak import peak_bytes
 from schemas.events import ObjectRef, ZipRequested
 from services.runtime.jobs import plan as plans
 from services.runtime.settings import Settings
@@ -103,14 +104,6 @@ def client_of(endpoint: str, key: str, secret: str) -> Any:
     )  # fmt: skip
 
 
-def _peak_mib() -> float:
-    """Most memory of this program (Linux). What `getrusage` tells begins with that of the process which started it."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
 def main(kind: str, endpoint: str, key: str, bucket: str, *arguments: str) -> None:
     """One worker; prints what it has cost."""
     settings = settings_of(endpoint, key, sys.stdin.readline().strip(), bucket)
@@ -125,7 +118,7 @@ def main(kind: str, endpoint: str, key: str, bucket: str, *arguments: str) -> No
     used = resource.getrusage(resource.RUSAGE_SELF)
     cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
     seconds = time.monotonic() - began
-    sys.stdout.write(json.dumps({"seconds": round(seconds, 3), "cpu_seconds": round(cpu, 3), "peak_mib": round(_peak_mib(), 1)}))
+    sys.stdout.write(json.dumps({"seconds": round(seconds, 3), "cpu_seconds": round(cpu, 3), "peak_mib": round(peak_bytes() / 1024**2, 1)}))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ state of a job, from which each owner of the partition begins.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -41,10 +41,7 @@ def check_follow_up(follow: FollowUp) -> None:
     if kind is None or not kind.served:
         served = ", ".join(n for n, k in KINDS.items() if k.served)
         raise envelope.Unreadable(f"`then`/`otherwise` names {envelope.shown(follow.type)}; this version serves {served}")
-    try:
-        msgspec.convert(follow.data, BY_NAME[follow.type])
-    except msgspec.ValidationError as wrong:
-        raise envelope.Unreadable(f"`then`/`otherwise`: {follow.type}: {wrong}") from None
+    _check_fields(follow.type, follow.data, "`then`/`otherwise`: ")
 
 
 def _check_request(event: JobRequested) -> None:
@@ -59,10 +56,14 @@ def _check_request(event: JobRequested) -> None:
         raise envelope.Unreadable(f"{envelope.shown(event.request_type)} is no request that a job of the kind {named} can come of")
     if not 1 <= event.deadline_seconds <= LONGEST_DEADLINE_SECONDS:
         raise envelope.Unreadable(f"deadline_seconds is {event.deadline_seconds}; accepted is 1 to {LONGEST_DEADLINE_SECONDS}")
+    _check_fields(event.request_type, event.request)
+
+
+def _check_fields(request_type: str, fields: dict[str, Any], where: str = "") -> None:
     try:
-        msgspec.convert(event.request, BY_NAME[event.request_type])
+        msgspec.convert(fields, BY_NAME[request_type])
     except msgspec.ValidationError as wrong:
-        raise envelope.Unreadable(f"{event.request_type}: {wrong}") from None
+        raise envelope.Unreadable(f"{where}{request_type}: {wrong}") from None
 
 
 def _check_stages(event: TaskFinished) -> None:

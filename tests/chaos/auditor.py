@@ -17,13 +17,13 @@ import msgspec
 
 from schemas import envelope, topics
 from schemas.events import TERMINAL, CallbackRequested, JobStatus, TaskFinished
-from tests.chaos.evidence import Evidence, event_of, status_of
+from services.cli.replaying import OURS
+from tests.chaos.evidence import Evidence, event_of
 from tests.chaos.orders import Ledger, Placed
 from tests.chaos.sources import Sources
+from tests.servers.processes import status_of
 
 _SIGNATURE: Final = re.compile(rb'[?&]X-Amz-Algorithm=[^"]*')
-OURS: Final = "reelworks-"
-"""Prefix of the headers that a dead letter has beside those that it came with."""
 
 
 @dataclass(frozen=True)

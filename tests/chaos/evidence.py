@@ -21,6 +21,7 @@ from services.runtime.kafka import client
 from services.runtime.kafka.reader import LogReader, Received
 from services.runtime.settings import Settings
 from tests.chaos.world import World
+from tests.servers.processes import status_of
 from tests.servers.webhooks import Callback
 
 STILL_SECONDS: Final = 4.0
@@ -101,8 +102,7 @@ class Follower:
             with contextlib.suppress(Exception), closing(LogReader(self._settings, [topics.JOBS])) as reader:  # a broker that is away
                 while not self._ended.is_set():
                     for received in reader.poll(0.2):
-                        if received.value is not None and not (received.key or b"@").startswith(b"@"):
-                            job = envelope.decode(received.value, JobStatus)
+                        if (job := status_of(received)) is not None:
                             self.jobs[job.job_id] = job
                             self.changed = time.time()
 
@@ -164,13 +164,6 @@ async def ask_gateways(world: World, job_ids: list[str]) -> dict[str, dict[str, 
 def left_in(folder: Path) -> list[str]:
     """What is left in a folder."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) if folder.exists() else []
-
-
-def status_of(received: Received) -> JobStatus | None:
-    """The status in a record of media.jobs; None for the coordinator's own records."""
-    if received.value is None or (received.key or b"@").startswith(b"@"):
-        return None
-    return envelope.decode(received.value, JobStatus)
 
 
 def event_of(received: Received) -> Any:

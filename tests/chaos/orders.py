@@ -36,7 +36,7 @@ SOURCE: Final = "chaos"
 ATTEMPT_SECONDS: Final = 40.0
 PATIENCE_SECONDS: Final = 240.0
 """After which a client gives up. By then everything has long been healed."""
-PASSING: Final = frozenset({429, 500 + 2, 500 + 3, 500 + 4, 500 + 7})
+PASSING: Final = frozenset({429, 502, 503, 504, 507})
 """Answers after which a client comes again: too many, store or broker away, disk full."""
 POLL_SECONDS: Final = 0.3
 TARGETS: Final = 12

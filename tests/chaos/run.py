@@ -57,7 +57,7 @@ class Result:
 
 async def run(seed: int, minutes: float, folder: Path, *, brokers: int = 1) -> Result:
     """Raises nothing for what was found: that is in the result."""
-    plan = schedule.of(seed, minutes * 60, brokers=brokers)
+    plan = schedule.of(seed, minutes * 60)
     result = Result(seed, minutes, brokers, orders=len(plan.orders))
     async with world(folder, brokers=brokers) as made:
         stock = await asyncio.to_thread(sources.put_all, made.store, made.bucket, plan.orders)

@@ -86,14 +86,13 @@ class Trouble(NamedTuple):
 class Schedule(NamedTuple):
     seed: int
     seconds: float
-    brokers: int
     orders: tuple[Order, ...]
     troubles: tuple[Trouble, ...]
 
 
-def of(seed: int, seconds: float, *, brokers: int = 1) -> Schedule:
+def of(seed: int, seconds: float) -> Schedule:
     """The schedule of a seed. `seconds`: how long there is trouble; healing comes after it."""
-    return Schedule(seed, seconds, brokers, _orders(seed, seconds), _troubles(seed, seconds))
+    return Schedule(seed, seconds, _orders(seed, seconds), _troubles(seed, seconds))
 
 
 def _orders(seed: int, seconds: float) -> tuple[Order, ...]:

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from schemas import topics
 from tests.chaos.orders import Clients
@@ -19,7 +19,7 @@ from tests.servers.faulty import BROKEN, LOST, RESET, UNAVAILABLE, Fault, error
 
 BATCH: Final = 12
 """Requests to the store that meet a fault in a row, at most."""
-FULL: Final = Fault(reply=error(507, "QuotaExceeded"), times=1 << 30)
+FULL: Final = error(507, "QuotaExceeded")
 WRITES: Final = ("PutObject", "UploadPart", "UploadPartCopy", "CopyObject", "CreateMultipartUpload", "CompleteMultipartUpload")
 DAY: Final = 86_400
 QUICK_START: Final = 0.5
@@ -27,11 +27,12 @@ POISON: Final = 5
 """Records at a time."""
 
 
-class Kill:
-    """A process that was killed: when, and which."""
+class Kill(NamedTuple):
+    """A process that was killed: which, and when."""
 
-    def __init__(self, service: str, kind: str, at: float) -> None:
-        self.service, self.kind, self.at = service, kind, at
+    service: str
+    kind: str
+    at: float
 
 
 class Troubles:
@@ -167,11 +168,11 @@ class Troubles:
         return True
 
     async def _store_full(self, trouble: Trouble) -> bool:
-        full = [Fault(operation=operation, reply=FULL.reply, times=FULL.times) for operation in WRITES]
+        full = [Fault(operation=operation, reply=FULL, times=1 << 30) for operation in WRITES]
         self.world.proxy.faults[:0] = full
         self.world.told("the store is full")
         await asyncio.sleep(trouble.seconds)
-        self.world.proxy.faults[:] = [fault for fault in self.world.proxy.faults if fault.reply != FULL.reply]
+        self.world.proxy.faults[:] = [fault for fault in self.world.proxy.faults if fault.reply != FULL]
         self.world.told("the store has room again")
         return True
 

@@ -9,20 +9,10 @@ import pytest
 
 from schemas.events import JobStatus
 from services.runtime.jobs import worker
-from services.runtime.kafka import admin
 from services.runtime.kafka.local import EmbeddedKafka
-from services.runtime.settings import Settings
 from tests.servers.processes import Cluster, cluster, script
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
-    """A broker of this module's own: coordinators run on it."""
-    with EmbeddedKafka(tmp_path_factory.mktemp("crash-kafka"), cache=Settings().cache_path()) as made:
-        admin.apply(Settings(bootstrap_servers=made.bootstrap_servers))
-        yield made
 
 
 @pytest.fixture

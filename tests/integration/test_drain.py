@@ -11,23 +11,13 @@ import psutil
 import pytest
 
 from services.runtime.jobs import slots
-from services.runtime.kafka import admin
 from services.runtime.kafka.local import EmbeddedKafka
-from services.runtime.settings import Settings
 from tests.servers.busy import SERVICES, children
 from tests.servers.processes import Cluster, cluster, script
 
 pytestmark = pytest.mark.kafka
 SECONDS = 45.0
 """At most, from SIGTERM to the end: what the grace of a supervisor must allow."""
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
-    """A broker of this module's own: it is stopped here, and coordinators run on it."""
-    with EmbeddedKafka(tmp_path_factory.mktemp("drain-kafka"), cache=Settings().cache_path()) as made:
-        admin.apply(Settings(bootstrap_servers=made.bootstrap_servers))
-        yield made
 
 
 @pytest.fixture

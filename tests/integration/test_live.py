@@ -17,24 +17,14 @@ import pytest
 
 from schemas import envelope, topics
 from schemas.events import PlaylistChanged, StreamReady
-from services.runtime.kafka import admin
 from services.runtime.kafka.local import EmbeddedKafka
 from services.runtime.kafka.producer import Record, record
 from services.runtime.media.presentation import folder_of, init_key, segment_key
-from services.runtime.settings import Settings
 from tests.servers.processes import SERVICE, Cluster, Process, cluster
 from tests.unit.streamer.segments import ALL, HIGH, LOW, RECIPE, SOUND, listed, ready
 
 pytestmark = pytest.mark.kafka
 COUNT = 12
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
-    """A broker of this module's own: it is killed here."""
-    with EmbeddedKafka(tmp_path_factory.mktemp("live-kafka"), cache=Settings().cache_path()) as made:
-        admin.apply(Settings(bootstrap_servers=made.bootstrap_servers))
-        yield made
 
 
 @pytest.fixture

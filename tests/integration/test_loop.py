@@ -5,35 +5,17 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from schemas import envelope, topics
 from schemas.events import CancelRequested, JobStatus, RetryRequested
-from services.runtime.kafka import admin
 from services.runtime.kafka.local import EmbeddedKafka
-from services.runtime.settings import Settings
-from tests.servers.processes import Cluster, cluster, script
+from tests.servers.processes import Cluster, script
 from tests.servers.up import until
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
-    """A broker of this module's own: it is killed here."""
-    with EmbeddedKafka(tmp_path_factory.mktemp("loop-kafka"), cache=Settings().cache_path()) as made:
-        admin.apply(Settings(bootstrap_servers=made.bootstrap_servers))
-        yield made
-
-
-@pytest.fixture
-def loop(broker: EmbeddedKafka, tmp_path: Path) -> Iterator[Cluster]:
-    with cluster(broker.bootstrap_servers, tmp_path, REELWORKS_SLOTS="2") as made:
-        yield made
 
 
 def running(count: int) -> Any:

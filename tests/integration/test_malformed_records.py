@@ -21,12 +21,10 @@ import pytest
 from schemas import topics
 from schemas.dead_letters import HEADERS
 from schemas.events import Segment, SegmentsReady
-from services.runtime.kafka import admin
 from services.runtime.kafka.local import EmbeddedKafka
 from services.runtime.kafka.producer import Record, record
 from services.runtime.kafka.reader import Received
 from services.runtime.media.presentation import folder_of, init_key, segment_key
-from services.runtime.settings import Settings
 from tests.poison import MARK, foreign, poison
 from tests.servers.processes import Cluster, cluster, script
 
@@ -40,13 +38,6 @@ BETWEEN = 100
 T = TypeVar("T")
 Print = tuple[bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]]
 """Key, value and headers."""
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
-    with EmbeddedKafka(tmp_path_factory.mktemp("poisoned-kafka"), cache=Settings().cache_path()) as made:
-        admin.apply(Settings(bootstrap_servers=made.bootstrap_servers))
-        yield made
 
 
 @pytest.fixture

@@ -28,23 +28,13 @@ from schemas.events import (
     ZipRequested,
 )
 from services.cli import timeline
-from services.runtime.kafka import admin
 from services.runtime.kafka.local import EmbeddedKafka
 from services.runtime.kafka.producer import Record
 from services.runtime.kafka.reader import Received
-from services.runtime.settings import Settings
 from tests.servers.processes import Cluster, cluster, script
 
 pytestmark = pytest.mark.kafka
 DEAD_LETTERS = [sys.executable, "-m", "services.cli.main", "dead-letters"]
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
-    """A broker of this module's own: coordinators run on it."""
-    with EmbeddedKafka(tmp_path_factory.mktemp("replay-kafka"), cache=Settings().cache_path()) as made:
-        admin.apply(Settings(bootstrap_servers=made.bootstrap_servers))
-        yield made
 
 
 @pytest.fixture

@@ -6,36 +6,17 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from schemas import envelope, topics
 from schemas.events import FollowUp, RetryRequested
 from services.cli import job_records, timeline
-from services.runtime.kafka import admin
-from services.runtime.kafka.local import EmbeddedKafka
 from services.runtime.kafka.partitioner import partition_of
 from services.runtime.kafka.producer import Record
-from services.runtime.settings import Settings
-from tests.servers.processes import Cluster, cluster, script
+from tests.servers.processes import Cluster, script
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
-    """A broker of this module's own: coordinators run on it."""
-    with EmbeddedKafka(tmp_path_factory.mktemp("timeline-kafka"), cache=Settings().cache_path()) as made:
-        admin.apply(Settings(bootstrap_servers=made.bootstrap_servers))
-        yield made
-
-
-@pytest.fixture
-def loop(broker: EmbeddedKafka, tmp_path: Path) -> Iterator[Cluster]:
-    with cluster(broker.bootstrap_servers, tmp_path, REELWORKS_SLOTS="2") as made:
-        yield made
 
 
 def command(loop: Cluster, *words: str) -> subprocess.CompletedProcess[str]:

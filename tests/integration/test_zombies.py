@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -21,30 +20,15 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from schemas import envelope, topics
 from schemas.events import JobStatus, TaskFailed, TaskFinished, TaskReturned
 from services.coordinator import watchdog
-from services.runtime.kafka import admin, client
+from services.runtime.kafka import client
 from services.runtime.kafka.local import EmbeddedKafka
 from services.runtime.kafka.reader import Received, received
-from services.runtime.settings import Settings
-from tests.servers.processes import Cluster, Process, cluster, script
+from tests.servers.processes import Cluster, Process, script
 
 pytestmark = pytest.mark.kafka
 SESSION_SECONDS = 6.0
 """Of the broker's groups (services/runtime/kafka/local.py)."""
 LEASE_SECONDS = 8.0
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
-    """A broker of this module's own: it is stopped here."""
-    with EmbeddedKafka(tmp_path_factory.mktemp("zombie-kafka"), cache=Settings().cache_path()) as made:
-        admin.apply(Settings(bootstrap_servers=made.bootstrap_servers))
-        yield made
-
-
-@pytest.fixture
-def loop(broker: EmbeddedKafka, tmp_path: Path) -> Iterator[Cluster]:
-    with cluster(broker.bootstrap_servers, tmp_path, REELWORKS_SLOTS="2") as made:
-        yield made
 
 
 @contextlib.contextmanager

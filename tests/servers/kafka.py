@@ -6,13 +6,24 @@ No coordinator may run on it: tests of the gateway write statuses as one would, 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from services.runtime.kafka import admin
 from services.runtime.kafka.local import EmbeddedKafka
 from services.runtime.settings import Settings
+from tests.servers.processes import Cluster, cluster
+
+
+@contextmanager
+def embedded(folder: Path) -> Generator[EmbeddedKafka]:
+    """An embedded broker with our topics."""
+    with EmbeddedKafka(folder, cache=Settings().cache_path()) as made:
+        admin.apply(Settings(bootstrap_servers=made.bootstrap_servers))
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -22,14 +33,26 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         admin.apply(Settings(bootstrap_servers=named))
         yield named
         return
-    with EmbeddedKafka(tmp_path_factory.mktemp("kafka"), cache=Settings().cache_path()) as broker:
-        admin.apply(Settings(bootstrap_servers=broker.bootstrap_servers))
-        yield broker.bootstrap_servers
+    with embedded(tmp_path_factory.mktemp("kafka")) as made:
+        yield made.bootstrap_servers
 
 
 @pytest.fixture
 def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
     """An embedded broker that a test may kill and start again."""
-    with EmbeddedKafka(tmp_path_factory.mktemp("own-kafka"), cache=Settings().cache_path()) as broker:
-        admin.apply(Settings(bootstrap_servers=broker.bootstrap_servers))
-        yield broker
+    with embedded(tmp_path_factory.mktemp("own-kafka")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
+    """One of the module's own: it may be stopped, and coordinators may run on it."""
+    with embedded(tmp_path_factory.mktemp("module-kafka")) as made:
+        yield made
+
+
+@pytest.fixture
+def loop(broker: EmbeddedKafka, tmp_path: Path) -> Iterator[Cluster]:
+    """Processes on it, of which none has been started; workers have two slots."""
+    with cluster(broker.bootstrap_servers, tmp_path, REELWORKS_SLOTS="2") as made:
+        yield made

@@ -192,9 +192,8 @@ class Cluster:
         self.history.clear()
         while not self._ended.is_set():
             for received in reader.poll(0.1):
-                if received.value is None or (received.key or b"@").startswith(b"@"):
+                if (job := status_of(received)) is None:
                     continue
-                job = envelope.decode(received.value, JobStatus)
                 with self._changed:
                     self.history.append(received)
                     self.jobs[job.job_id] = job
@@ -208,6 +207,13 @@ def cluster(bootstrap_servers: str, folder: Path, **environment: str) -> Iterato
         yield made
     finally:
         made.close()
+
+
+def status_of(received: Received) -> JobStatus | None:
+    """The status in a record of media.jobs; None for the coordinator's own records."""
+    if received.value is None or (received.key or b"@").startswith(b"@"):
+        return None
+    return envelope.decode(received.value, JobStatus)
 
 
 def script(name: str, then: tuple[FollowUp, ...] = (), **what: Any) -> UploadReceived:

@@ -20,6 +20,7 @@ from tests.chaos.evidence import Evidence, StoredObject
 from tests.chaos.orders import Ledger, Placed
 from tests.chaos.schedule import Order
 from tests.chaos.sources import Sources
+from tests.servers.processes import status_of
 from tests.servers.webhooks import Callback
 
 JOB, CALLBACK = "job-1", "callback-1"
@@ -77,7 +78,7 @@ class Scene:
         self.evidence.records[topic].append(Received(topic, 0, len(self.evidence.records[topic]), 0, key, value, headers))
 
     def last(self) -> JobStatus:
-        found = [s for r in self.evidence.records[topics.JOBS] if (s := evidence.status_of(r)) is not None and s.job_id == JOB]
+        found = [s for r in self.evidence.records[topics.JOBS] if (s := status_of(r)) is not None and s.job_id == JOB]
         return found[-1]
 
     def audit(self) -> Verdict:
