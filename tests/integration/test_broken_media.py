@@ -94,10 +94,14 @@ def traps(canary: Canary, tmp_path: Path) -> Traps:
 
 
 class Children:
-    """Looks at our children while they run: the most memory that one of them had."""
+    """Looks at our children while they run: the most memory that one of them had.
+
+    A child that has not become its program yet is a copy of this process, with the most memory that this process ever had.
+    """
 
     def __init__(self) -> None:
         self.highest = 0
+        self._copy = Path("/proc/self/exe").readlink()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
@@ -113,6 +117,8 @@ class Children:
         while not self._ended.wait(0.01):
             for pid in running():
                 try:
+                    if Path(f"/proc/{pid}/exe").readlink() == self._copy:
+                        continue
                     status = Path(f"/proc/{pid}/status").read_text()
                 except OSError:
                     continue

@@ -106,9 +106,10 @@ def test_the_check_finds_no_fault(broker: str, image: str) -> None:
     assert code == 0, said
     findings = [json.loads(line) for line in said.splitlines()]
     assert [f for f in findings if f["state"] == "fault"] == []
-    programs = [f["words"] for f in findings if f["what"] == "media"]
+    *programs, confined = [f["words"] for f in findings if f["what"] == "media"]
     assert all("/opt/reelworks/" in words for words in programs)
     assert [words.partition(":")[0] for words in programs] == ["ffmpeg", "ffprobe"]
+    assert "kept from" in confined
 
 
 @pytest.mark.parametrize(("service", "port"), [("zipper", "REELWORKS_METRICS_PORT"), ("gateway", "REELWORKS_PORT")])

@@ -101,6 +101,7 @@ def test_what_cannot_be_read_becomes_a_dead_letter_byte_for_byte_and_the_service
     upload = "reelworks.UploadReceived"
     poison = {
         "garbage": sent("p1", b"\xff\xfe\x00 not json", upload),
+        "not-json": sent("p8", b'{"key" "in/a.mov"}', upload),
         "no-envelope": Record(topic=topics.REQUESTS, key="p2", value=b'{"key":"a"}'),
         "unknown": sent("p3", b"{}", "reelworks.NoSuchThing"),
         "wrong-shape": sent("p4", b'{"key":17}', upload),
@@ -120,7 +121,8 @@ def test_what_cannot_be_read_becomes_a_dead_letter_byte_for_byte_and_the_service
         assert {k: headers[k] for k, _ in record.headers} == dict(record.headers), name
         assert headers["reelworks-origin-topic"] == b"media.requests"
         reasons[name] = (headers["reelworks-reason"] or b"").decode()
-    assert "malformed" in reasons["garbage"]
+    assert "the value is not UTF-8" in reasons["garbage"]
+    assert "malformed" in reasons["not-json"]
     assert "ce_type" in reasons["no-envelope"]
     assert "'NoSuchThing' is not a request; accepted are" in reasons["unknown"]
     assert "Expected `str`, got `int` - at `$.key`" in reasons["wrong-shape"]
