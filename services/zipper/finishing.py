@@ -151,7 +151,11 @@ async def _publish(
         return await _earlier(archive, made, end, wrong, ctx)
     if info.size != made.at + len(end):
         raise Transient("output", f"{target.key!r} has {info.size} bytes in place of {made.at + len(end)}")
-    await _compare(info, end, ctx)
+    try:
+        await _compare(info, end, ctx)
+    except (PreconditionFailed, NotFound) as gone:
+        # It did appear, with this size. Whoever has replaced it since meant to, as another job with the same target may.
+        log.warning("archive was replaced before it was read back", bucket=info.bucket, key=info.key, etag=info.etag, error=str(gone))
     return info
 
 
@@ -209,6 +213,8 @@ async def _earlier(archive: Archive, made: Whole, end: bytes, wrong: StorageErro
         await _compare(info, end, ctx)
     except Transient:
         raise refused from wrong
+    except (PreconditionFailed, NotFound) as changed:
+        raise Transient("storage", f"{target.key!r} was replaced while it was looked at: {changed}") from wrong
     return info
 
 

@@ -299,6 +299,35 @@ async def test_somebody_else_writes_the_target_meanwhile(filled: JobEnvironment)
     await nothing_left(filled)
 
 
+@pytest.mark.parametrize("env", STORES, indirect=True)
+@pytest.mark.parametrize("what", ["replaced", "removed"])
+@pytest.mark.parametrize("selected", ["in/", "in/numbers.csv"], ids=["in-parts", "in-one-go"])
+async def test_an_archive_that_is_replaced_before_it_was_read_back_was_there(
+    filled: JobEnvironment, monkeypatch: pytest.MonkeyPatch, selected: str, what: str
+):
+    """Two jobs may replace one target: each has made its archive, and the last one stays."""
+    kind = type(filled.storage.bucket())
+    real = kind.get
+    request = msgspec.structs.replace(WHOLE, prefix=selected, if_exists="replace")
+
+    def get(store: Any, key: str, **more: Any) -> Any:
+        async def chunks() -> AsyncIterator[bytes]:
+            if key == TARGET.key:
+                monkeypatch.setattr(kind, "get", real)
+                await (store.delete(key) if what == "removed" else store.put(key, b"theirs"))
+            async for chunk in real(store, key, **more):
+                yield chunk
+
+        return chunks()
+
+    monkeypatch.setattr(kind, "get", get)
+    done = await filled.run(request)
+    assert done.outputs[0].key == TARGET.key
+    if what == "replaced":
+        assert await archive(filled) == b"theirs"
+    await nothing_left(filled)
+
+
 # ── Processes that die ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
