@@ -16,7 +16,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient  # pyright: ignore[reportPrivateImportUsage] (its stubs do not export it)
 
 from schemas import envelope, topics
-from schemas.events import SERVICES, TERMINAL, JobStatus
+from schemas.events import SERVICES, TERMINAL, JobStatus, TaskFailed, TaskFinished, TaskReturned, TaskStarted
 from services.runtime.kafka import client
 from services.runtime.kafka.reader import LogReader, Received
 from services.runtime.settings import Settings
@@ -34,6 +34,9 @@ GROUPS: Final = {
 }
 READ: Final = (topics.REQUESTS, topics.JOB_EVENTS, topics.JOBS, topics.COMPLETIONS, topics.SEGMENTS, topics.PLAYLISTS, topics.WORKERS,
                topics.DEAD_LETTERS, *(topics.tasks(service) for service in SERVICES))  # fmt: skip
+
+TASK_EVENTS: Final = (TaskStarted, TaskFinished, TaskFailed, TaskReturned)
+"""The begin of an attempt, and its ends."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,11 @@ class Evidence:
 
 
 class Follower:
-    """The latest status of every job, from the log."""
+    """The latest status of every job, and the tasks that workers have in hand, from the log."""
 
     def __init__(self, settings: Settings) -> None:
         self.jobs: dict[str, JobStatus] = {}
+        self._held: dict[tuple[str, int, int, int], str] = {}
         self.changed = time.time()
         self._settings = settings
         self._ended = threading.Event()
@@ -78,6 +82,10 @@ class Follower:
     def close(self) -> None:
         self._ended.set()
         self._thread.join(20)
+
+    def busy(self, name: str) -> bool:
+        """Whether the worker of that name has begun a task that has not ended."""
+        return any(of_process(worker, name) for worker in list(self._held.values()))
 
     def open_jobs(self, accepted: set[str]) -> list[str]:
         """What is not over: accepted jobs that nobody knows, and jobs that have not ended or are not tidied up."""
@@ -99,12 +107,26 @@ class Follower:
 
     def _follow(self) -> None:
         while not self._ended.is_set():
-            with contextlib.suppress(Exception), closing(LogReader(self._settings, [topics.JOBS])) as reader:  # a broker that is away
-                while not self._ended.is_set():
+            with contextlib.suppress(Exception), closing(LogReader(self._settings, [topics.JOBS, topics.JOB_EVENTS])) as reader:
+                while not self._ended.is_set():  # until the broker is away
                     for received in reader.poll(0.2):
-                        if (job := status_of(received)) is not None:
-                            self.jobs[job.job_id] = job
-                            self.changed = time.time()
+                        self._note(received)
+
+    def _note(self, received: Received) -> None:
+        if received.topic == topics.JOBS and (job := status_of(received)) is not None:
+            self.jobs[job.job_id] = job
+            self.changed = time.time()
+        elif received.topic == topics.JOB_EVENTS and isinstance(event := event_of(received), TASK_EVENTS):
+            task = (event.job_id, event.stage, event.number, event.attempt)
+            if isinstance(event, TaskStarted):
+                self._held[task] = event.worker
+            else:
+                self._held.pop(task, None)
+
+
+def of_process(worker: str, name: str) -> bool:
+    """Whether a worker of that name as events have it is the process of ours that has that name."""
+    return f"-{name}-" in f"{worker}-"
 
 
 def _over(job: JobStatus) -> bool:

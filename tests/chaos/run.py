@@ -65,7 +65,7 @@ async def run(seed: int, minutes: float, folder: Path, *, brokers: int = 1) -> R
         async with Clients(made, stock, plan) as clients:
             with closing(Follower(made.settings)) as follower:
                 made.began = time.time()
-                troubles = Troubles(made, clients, plan)
+                troubles = Troubles(made, clients, plan, follower)
                 watching = asyncio.create_task(clients.watch())
                 placing = asyncio.create_task(clients.place_all())
                 await troubles.make_all()

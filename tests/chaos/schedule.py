@@ -51,6 +51,7 @@ SERVICES: Final[dict[str, int]] = {
     "notifier": 1,
 }
 """Processes of each."""
+WORKERS: Final = ("transcoder", "streamer", "zipper", "notifier")
 
 
 class Order(NamedTuple):
@@ -80,7 +81,7 @@ class Trouble(NamedTuple):
     pick: int
     """Chooses among the service's processes."""
     seconds: float
-    """How long it lasts."""
+    """How long it lasts. Of a kill: how long it may wait until the worker has a task in hand."""
 
 
 class Schedule(NamedTuple):
@@ -122,6 +123,8 @@ def _trouble(dice: random.Random, at: float, kind: str) -> Trouble:
     names, weights = list(SERVICES), list(SERVICES.values())
     target = dice.choices(names, weights)[0]
     seconds = {
+        # Workers: so long somebody waits for a moment at which it is busy.
+        "kill": dice.choice((0.0, 8.0)) if target in WORKERS else 0.0,
         # Longer than the session of six seconds and the lease of eight.
         "zombie": dice.uniform(9, 16),
         "more": dice.uniform(8, 20),

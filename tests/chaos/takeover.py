@@ -11,8 +11,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from schemas import topics
-from schemas.events import ATTEMPTS_A_RUN, TaskFailed, TaskFinished, TaskReturned, TaskStarted, WorkerSeen
-from tests.chaos.evidence import Evidence, event_of
+from schemas.events import ATTEMPTS_A_RUN, TaskStarted, WorkerSeen
+from tests.chaos.evidence import TASK_EVENTS, Evidence, event_of, of_process
 
 if TYPE_CHECKING:
     from services.runtime.kafka.reader import Received
@@ -39,7 +39,7 @@ def _worker(name: str, at_ms: int, found: Evidence) -> list[float]:
     seconds: list[float] = []
     for received in sorted(found.records[topics.JOB_EVENTS], key=lambda r: r.timestamp_ms):
         event = event_of(received)
-        if not isinstance(event, TaskStarted | TaskFinished | TaskFailed | TaskReturned):
+        if not isinstance(event, TASK_EVENTS):
             continue
         task = (event.job_id, event.stage, event.number)
         if received.timestamp_ms <= at_ms:
@@ -49,7 +49,7 @@ def _worker(name: str, at_ms: int, found: Evidence) -> list[float]:
                 held.pop((*task, event.attempt), None)
             continue
         if not waiting and held:
-            waiting = {key[:3]: key[3] for key, worker in held.items() if f"-{name}-" in f"{worker}-"}
+            waiting = {key[:3]: key[3] for key, worker in held.items() if of_process(worker, name)}
             held.clear()
         before = waiting.get(task, 1 << 60)
         if isinstance(event, TaskStarted) and event.attempt > before and event.attempt // ATTEMPTS_A_RUN == before // ATTEMPTS_A_RUN:
@@ -65,7 +65,7 @@ def _coordinator(name: str, at_ms: int, found: Evidence) -> list[float]:
         if (
             isinstance(seen, WorkerSeen)
             and seen.service == "coordinator"
-            and f"-{name}-" in f"{seen.worker}-"
+            and of_process(seen.worker, name)
             and received.timestamp_ms <= at_ms
         ):
             owned = seen.partitions

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from schemas import topics
+from tests.chaos.evidence import Follower
 from tests.chaos.orders import Clients
 from tests.chaos.schedule import Schedule, Trouble
 from tests.chaos.world import Service, World
@@ -38,8 +39,8 @@ class Kill(NamedTuple):
 class Troubles:
     """Carries out a schedule. `count`: what was really done, by kind."""
 
-    def __init__(self, world: World, clients: Clients, schedule: Schedule) -> None:
-        self.world, self.clients, self.schedule = world, clients, schedule
+    def __init__(self, world: World, clients: Clients, schedule: Schedule, follower: Follower) -> None:
+        self.world, self.clients, self.schedule, self.follower = world, clients, schedule, follower
         self.count: Counter[str] = Counter()
         self.kills: list[Kill] = []
         self._broker = asyncio.Lock()
@@ -92,6 +93,9 @@ class Troubles:
 
     async def _kill(self, trouble: Trouble) -> bool:
         service = self._target(trouble)
+        until = time.time() + trouble.seconds
+        while time.time() < until and not self.follower.busy(service.name):
+            await asyncio.sleep(0.05)
         at = time.time()
         if not service.kill():
             return False
