@@ -35,10 +35,11 @@ from services.zipper.joining import in_order
 from services.zipper.meter import Meter
 from services.zipper.packing import entry_of, stored_entry
 from services.zipper.planning import target_exists
-from services.zipper.uploads import ARCHIVE, CONTENT_TYPE, Uploads, leftover_key
+from services.zipper.uploads import ARCHIVE, CONTENT_TYPE, Uploads, appeared_key, leftover_key
 
 COMPARED_BYTES: Final = 8 * 1024**2
 """Of the end of the archive, read back."""
+_NOTE_LIMIT = 64 * 1024
 log = get_logger(__name__)
 
 
@@ -143,6 +144,7 @@ async def _publish(
         if parts or made.at > PART_BYTES:
             parts = [*parts, *await _tail(layout, made, end, uploads, meter, ctx)]
             info = await _complete(archive, parts, uploads)
+            await _note(info, ctx)
         else:
             body = b"".join([*[await _left(n, meter, ctx) for n in made.left], end])
             meter.sent(len(body))
@@ -175,6 +177,19 @@ async def _complete(archive: Archive, parts: list[Stored], uploads: Uploads) -> 
         return await store.complete_upload(upload, [there[part.number] for part in named], if_none_match=once)
 
 
+async def _note(info: ObjectInfo, ctx: TaskContext) -> None:
+    """Another job may replace the archive before this attempt is counted; the attempt after it has to know that it was there."""
+    await ctx.storage.bucket("").put(appeared_key(ctx.job_id), msgspec.json.encode(info), content_type="application/json")
+
+
+async def _noted(size: int, ctx: TaskContext) -> ObjectInfo | None:
+    try:
+        info = msgspec.json.decode(await ctx.storage.bucket("").read(appeared_key(ctx.job_id), limit=_NOTE_LIMIT), type=ObjectInfo)
+    except NotFound:
+        return None
+    return info if info.size == size else None
+
+
 async def _tail(layout: Layout, made: Whole, end: bytes, uploads: Uploads, meter: Meter, ctx: TaskContext) -> list[Stored]:
     """The parts behind those that the tasks have made: leftovers together, then the central directory."""
     number, buffer, sent = layout.tail_part, bytearray(), list[Stored]()
@@ -202,6 +217,8 @@ async def _earlier(archive: Archive, made: Whole, end: bytes, wrong: StorageErro
     target = archive.target
     refused: TaskError = target_exists(target)
     if isinstance(wrong, NotFound):
+        if noted := await _noted(made.at + len(end), ctx):
+            return noted
         refused = Transient("upload-ended", f"the upload of {target.key!r} was ended by somebody else: {wrong}")
     try:
         info = await ctx.storage.bucket(target.bucket).head(target.key)

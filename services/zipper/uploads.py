@@ -34,6 +34,11 @@ def leftover_key(job_id: str, number: int) -> str:
     return f"jobs/{job_id}/left/{number:06d}"
 
 
+def appeared_key(job_id: str) -> str:
+    """What the archive was when its upload was completed: an ObjectInfo."""
+    return f"jobs/{job_id}/appeared.json"
+
+
 class Uploads:
     """Those of one job."""
 

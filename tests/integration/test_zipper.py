@@ -328,6 +328,30 @@ async def test_an_archive_that_is_replaced_before_it_was_read_back_was_there(
     await nothing_left(filled)
 
 
+@pytest.mark.parametrize("env", STORES, indirect=True)
+async def test_a_worker_that_dies_after_its_archive_was_replaced(filled: JobEnvironment, monkeypatch: pytest.MonkeyPatch):
+    """The next attempt finds no upload to complete, and another archive at the target."""
+    kind = type(filled.storage.bucket())
+    job = filled.job(msgspec.structs.replace(WHOLE, if_exists="replace"))
+    stored = await filled.plan(job)
+
+    def get(store: Any, key: str, **more: Any) -> Any:
+        if key == TARGET.key:
+            raise Killed
+        return real(store, key, **more)
+
+    real = kind.get
+    monkeypatch.setattr(kind, "get", get)
+    with pytest.raises(Killed):
+        await rest_of(filled, job, stored)
+    monkeypatch.setattr(kind, "get", real)
+    await filled.storage.bucket().put(TARGET.key, b"theirs")
+    await rest_of(filled, job, stored)
+    await filled.cleanup(job)
+    assert await archive(filled) == b"theirs"
+    await nothing_left(filled)
+
+
 # ── Processes that die ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
