@@ -145,11 +145,13 @@ def _expected(placed: Placed, last: JobStatus) -> Found:
 
 def _callbacks(ledger: Ledger, evidence: Evidence, jobs: dict[str, History], verdict: Verdict) -> Found:
     said: dict[str, set[bytes]] = defaultdict(set)
+    taken: Counter[str] = Counter()
     for callback in evidence.callbacks:
         if not callback.genuine():
             yield "", f"a callback has no genuine signature: {callback.headers}"
         said[callback.headers["webhook-id"]].add(callback.body)
-        verdict.noted["callbacks delivered"] += 1
+        taken[callback.headers["webhook-id"]] += callback.answered == 200
+        verdict.noted["callbacks delivered" if callback.answered == 200 else "callbacks that their receiver refused or did not answer"] += 1
     asked = {job_id: h.last for job_id, h in jobs.items() if h.statuses and h.last.request_type == "CallbackRequested"}
     about: Counter[str] = Counter()
     for job_id, job in asked.items():
@@ -161,6 +163,8 @@ def _callbacks(ledger: Ledger, evidence: Evidence, jobs: dict[str, History], ver
             yield job_id, f"a callback {job.state}: {job.error}"
         elif len(said[job_id]) != 1:
             yield job_id, f"a callback that succeeded told {len(said[job_id])} different things"
+        elif not taken[job_id]:
+            yield job_id, "a callback succeeded that its receiver has not taken"
     for webhook_id in said.keys() - asked.keys():
         yield webhook_id, "a callback came for no job of that id"
     for placed in ledger.jobs.values():

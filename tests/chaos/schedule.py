@@ -37,9 +37,10 @@ TROUBLES: Final[dict[str, int]] = {
     "store-full": 3,
     "scratch-full": 2,
     "clock": 4,
+    "receiver": 4,
     "poison": 13,
 }
-"""Kinds of faults, and how often they come among 100. Every kind comes at least once in a run of three minutes."""
+"""Kinds of faults, and how often they come among 104. Every kind comes at least once in a run of three minutes."""
 
 SERVICES: Final[dict[str, int]] = {
     "gateway": 2,

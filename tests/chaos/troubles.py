@@ -59,6 +59,7 @@ class Troubles:
             "store-full": self._store_full,
             "scratch-full": self._scratch_full,
             "clock": self._clock,
+            "receiver": self._receiver,
             "poison": self._poison,
         }
 
@@ -76,6 +77,7 @@ class Troubles:
             if not self.world.brokers.alive(number):
                 await asyncio.to_thread(self.world.brokers.start, number)
         self.world.proxy.faults.clear()
+        self.world.callbacks.answers.clear()
         for service in self.world.services:
             service.clock.write_text("0")
             service.wake()
@@ -178,6 +180,16 @@ class Troubles:
         await asyncio.sleep(trouble.seconds)
         self.world.proxy.faults[:] = [fault for fault in self.world.proxy.faults if fault.reply != FULL]
         self.world.told("the store has room again")
+        return True
+
+    # ── Receivers of callbacks ────────────────────────────────────────────────────────────────────────────────────
+
+    async def _receiver(self, trouble: Trouble) -> bool:
+        dice = random.Random(trouble.pick)
+        # 0: it has taken the callback, and nobody hears of that.
+        answers = [dice.choice((0, 429, 500, 503)) for _ in range(dice.randint(3, BATCH))]
+        self.world.callbacks.answers.extend(answers)
+        self.world.told(f"the receiver of callbacks answers {answers}")
         return True
 
     # ── Records that nobody can read ──────────────────────────────────────────────────────────────────────────────

@@ -8,6 +8,7 @@ import hmac
 import json
 import queue
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ class Callback:
     body: bytes
     at: float = field(default_factory=time.time)
     """When it came."""
+    answered: int = 200
+    """0: not at all."""
 
     def json(self) -> Any:
         return json.loads(self.body)
@@ -42,9 +45,11 @@ class Callback:
 
 @dataclass
 class Receiver:
-    """Answers 200 to every POST."""
+    """Answers 200 to every POST, but for what `answers` holds."""
 
     url: str
+    answers: deque[int] = field(default_factory=deque)
+    """Statuses of the next answers; 0 ends the connection without one."""
     _received: queue.Queue[Callback] = field(default_factory=queue.Queue)
 
     def next(self, seconds: float = 120.0) -> Callback:
@@ -64,8 +69,12 @@ def receiver() -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            made._received.put(Callback({name.lower(): value for name, value in self.headers.items()}, body))
-            self.send_response(200)
+            status = made.answers.popleft() if made.answers else 200
+            made._received.put(Callback({name.lower(): value for name, value in self.headers.items()}, body, answered=status))
+            if not status:
+                self.close_connection = True
+                return
+            self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()
 

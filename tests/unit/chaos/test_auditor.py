@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -132,6 +133,7 @@ WRONG: dict[str, tuple[Callable[[Scene], object], str]] = {
     "left its end": (left_its_end, "went from succeeded to finishing without a retry"),
     "task not finished": (lambda s: s.evidence.records[topics.JOB_EVENTS].pop(1), "not all 1 tasks of finish"),
     "callback of another body": (lambda s: s.evidence.callbacks.append(callback(b"[]")), "2 different things"),
+    "callback that nobody took": (lambda s: s.evidence.callbacks.__setitem__(0, replace(callback(), answered=503)), "has not taken"),
     "callback forged": (lambda s: s.evidence.callbacks.append(Callback(callback().headers, b"x")), "genuine"),
     "callback of nobody": (lambda s: s.evidence.callbacks.append(callback(webhook_id="other")), "no job of that id"),
     "callback missing": (lambda s: s.evidence.callbacks.clear(), "told 0 different things"),
