@@ -161,7 +161,9 @@ class JobEnvironment:
         return await self._with_context("finish", job, lambda ctx: self.handler.finish(job, stored.data, Results(results), ctx))
 
     async def cleanup(self, job: Job) -> None:
-        """The handler's, then the runtime's own: everything below `jobs/{job}/`."""
+        """The handler's, before and after the plan is removed, then the runtime's own: everything below `jobs/{job}/`."""
+        await self._with_context("cleanup", job, lambda ctx: self.handler.cleanup(job, ctx))
+        await self.storage.bucket().delete(plans.plan_key(job.job_id))
         await self._with_context("cleanup", job, lambda ctx: self.handler.cleanup(job, ctx))
         await self.storage.bucket().delete_many(await self.keys(plans.job_prefix(job.job_id)))
 

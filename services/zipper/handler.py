@@ -58,13 +58,15 @@ class Zip:
         return await finishing.finish(archive, planning.layout_of(archive), results, ctx)
 
     async def cleanup(self, job: Job, ctx: TaskContext) -> None:
-        """Uploads that were not completed; without a plan there are none. And the list of a job that nobody can try again."""
-        listed = job.typed(ZipRequested).manifest
+        """Uploads that were not completed. And the list of a job that nobody can try again."""
+        request = job.typed(ZipRequested)
+        listed = request.manifest
         if listed is not None and job.outcome == "succeeded":
             await manifest.discard(ctx.storage, listed, job.job_id)
         try:
             body = await ctx.storage.bucket("").read(plans.plan_key(job.job_id))
         except NotFound:
+            await uploads.discard_claimed(planning.target_of(request, ctx), job.job_id, ctx)
             return
         archive = msgspec.convert(plans.decode(body).data, Archive)
         await uploads.discard(archive, job.job_id, ctx)

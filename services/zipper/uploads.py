@@ -8,10 +8,13 @@ that nobody claims; it is found by the target's key, and claims tell it from tho
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+from collections.abc import AsyncIterator
 
 import msgspec
 
+from services.runtime.jobs import plan as plans
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent
 from services.runtime.storage.base import MultipartUpload, NotFound, ObjectStore, Part, PreconditionFailed
@@ -95,9 +98,25 @@ class Uploads:
             await store.abort_upload(upload)
             first = await self._claimed(piece)
             if first is None:
-                raise Permanent("upload-ended", "the job was ended while its upload was begun") from None
+                raise _ended() from None
             return first
+        await self._begin_nothing_late(upload, piece)
         return upload
+
+    async def _begin_nothing_late(self, upload: MultipartUpload, piece: int) -> None:
+        # A process that slept past its lease may come when the job has ended and is tidied up. The cleanup looks for claims once more
+        # when it has removed the plan: either it finds ours, or we find no plan.
+        home = self._ctx.storage.bucket("")
+        try:
+            await home.head(plans.plan_key(self._ctx.job_id))
+        except NotFound:
+            await self.store(piece).abort_upload(upload)
+            await home.delete(self._claim_key(piece))
+            raise _ended() from None
+
+
+def _ended() -> Permanent:
+    return Permanent("upload-ended", "the job was ended while its upload was begun")
 
 
 def stored(piece: int, part: Part) -> Stored:
@@ -119,22 +138,28 @@ async def discard(archive: Archive, job_id: str, ctx: TaskContext) -> None:
     since = archive.planned_ms - _SKEW_MS
     begun = [u for u in await store.list_uploads(target.key) if u.key == target.key and u.initiated_ms >= since]
     begun_slices = await home.list_uploads(slice_key(job_id, 0).rpartition("/")[0])
-    claimed: dict[str, str] = {}
-    mine: list[str] = []
-    async for info in home.list(_claims(target)):
-        try:
-            upload = msgspec.json.decode(await home.read(info.key, limit=_CLAIM_LIMIT), type=MultipartUpload)
-        except NotFound:
-            continue
-        if info.key.startswith(_claims(target) + job_id):
-            mine.append(info.key)
-            await (store if upload.key == target.key else home).abort_upload(upload)
-        else:
-            claimed[upload.upload_id] = info.key
+    claimed = {upload.upload_id async for _, upload in _claimed_below(_claims(target), ctx)}
     for upload in begun:
         if upload.upload_id not in claimed:
             await store.abort_upload(upload)
     for upload in begun_slices:
         await home.abort_upload(upload)
+    await discard_claimed(target, job_id, ctx)
+
+
+async def discard_claimed(target: Target, job_id: str, ctx: TaskContext) -> None:
+    """End the uploads that a job has claimed."""
+    home = ctx.storage.bucket("")
+    mine: list[str] = []
+    async for key, upload in _claimed_below(_claims(target) + job_id, ctx):
+        await (ctx.storage.bucket(target.bucket) if upload.key == target.key else home).abort_upload(upload)
+        mine.append(key)
     if mine:
         await home.delete_many(mine)
+
+
+async def _claimed_below(prefix: str, ctx: TaskContext) -> AsyncIterator[tuple[str, MultipartUpload]]:
+    home = ctx.storage.bucket("")
+    async for info in home.list(prefix):
+        with contextlib.suppress(NotFound):
+            yield info.key, msgspec.json.decode(await home.read(info.key, limit=_CLAIM_LIMIT), type=MultipartUpload)

@@ -352,6 +352,32 @@ async def test_a_worker_that_dies_after_its_archive_was_replaced(filled: JobEnvi
     await nothing_left(filled)
 
 
+@pytest.mark.parametrize("env", STORES, indirect=True)
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_worker_that_begins_an_upload_when_the_job_is_over(filled: JobEnvironment, monkeypatch: pytest.MonkeyPatch, when: str):
+    """It slept past its lease, and the job is tidied up just before or just after it claims the upload that it begins."""
+    kind = type(filled.storage.bucket())
+    real = kind.put
+    job = filled.job(WHOLE)
+    stored = await filled.plan(job)
+
+    async def put(store: Any, key: str, *arguments: Any, **more: Any) -> Any:
+        if not key.startswith("jobs/+uploads/"):
+            return await real(store, key, *arguments, **more)
+        monkeypatch.setattr(kind, "put", real)
+        if when == "before":
+            await filled.cleanup(job)
+        made = await real(store, key, *arguments, **more)
+        if when == "after":
+            await filled.cleanup(job)
+        return made
+
+    monkeypatch.setattr(kind, "put", put)
+    with pytest.raises(Permanent, match="ended while its upload was begun"):
+        await filled.task(job, stored, "move", 0)
+    await nothing_left(filled)
+
+
 # ── Processes that die ─────────────────────────────────────────────────────────────────────────────────────────────
 
 

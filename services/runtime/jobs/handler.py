@@ -91,5 +91,9 @@ class JobHandler(Protocol):
         ...
 
     async def cleanup(self, job: Job, ctx: TaskContext) -> None:
-        """After the end, good or bad: remove what only this job's tasks needed. `jobs/{job}/` is removed by the runtime."""
+        """After the end, good or bad: remove what only this job's tasks needed. `jobs/{job}/` is removed by the runtime.
+
+        Called before the plan is removed and again after it, so that nothing is left of a task that woke late: such a task begins
+        nothing when it finds no plan any more, and when it finds so at its end it calls this itself, not knowing the outcome ("").
+        """
         ...

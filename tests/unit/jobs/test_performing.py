@@ -78,13 +78,14 @@ class Tidied:
         if self.meanwhile:
             await Performer(self).perform(released("cleanup", stage=-1), ctx, "other")
             await ctx.storage.bucket().put("jobs/j/segments/1.m4s", b"written after that")
+            await ctx.storage.bucket().put("shows/1.ts", b"that only the handler knows")
         return {"n": 0}
 
     async def finish(self, job: Job, data: Any, results: Results[Any], ctx: TaskContext) -> Finished:
         raise AssertionError
 
     async def cleanup(self, job: Job, ctx: TaskContext) -> None:
-        return None
+        await ctx.storage.bucket().delete("shows/1.ts")
 
 
 def released(role: Any, *, stage: int, plan_hash: str = "") -> TaskReleased:
