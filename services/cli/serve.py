@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import signal
+import sys
 from typing import Any
 
 import click
 import uvloop
 
 from schemas import acls
+from services.cli.exits import Exit
 from services.cli.stack import LIVE, WORKERS
 from services.runtime import settings as settings_module
 from services.runtime.telemetry import logging as telemetry
@@ -28,6 +31,8 @@ def serve(service: str, metrics_port: int | None, slots: int | None) -> None:
     SIGTERM ends it in order. It ends by itself when it cannot go on: run it under something that starts it again
     (systemd, Kubernetes, `reelworks up`). Starting is the same as recovering.
     """
+    # Until the service hears it itself. Before it has begun, there is nothing to end in order.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.OK))
     settings = settings_module.load(metrics_port=metrics_port, slots=slots)
     telemetry.configure(settings, service)
     metrics.BUILD.info({"service": service, "version": VERSION})

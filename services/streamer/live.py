@@ -22,6 +22,7 @@ from typing import Any, Final
 import faust
 import uvloop
 from aiokafka.consumer import fetcher
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.record.memory_records import MemoryRecords
 from faust.transport.drivers.aiokafka import Consumer, Transport
 
@@ -43,12 +44,13 @@ SWEEP_ROWS: Final = 200
 TICK_SECONDS: Final = 0.5
 HANG_SECONDS: Final = 30.0
 """The loop does nothing that takes so long."""
-STUCK_SECONDS: Final = 90.0
-"""Without partitions or in recovery for so long: a new process will do better. Ten seconds are usual."""
+STUCK_SECONDS: Final = 30.0
+"""Without partitions, or in a recovery that does not go on, for so long: a new process will do better. Seen when a broker was killed at
+the end of a recovery."""
 STOP_SECONDS: Final = 8.0
 """For a clean end; what is cut off is done again by whoever gets the partitions."""
 REPEAT_SECONDS: Final = 10.0
-EXIT_FAILED, EXIT_STUCK = 1, 70
+EXIT_FAILED, EXIT_UNREACHABLE, EXIT_STUCK = 1, 3, 70
 log = get_logger(__name__)
 
 
@@ -92,18 +94,20 @@ class Live:
         return code
 
     async def _watch(self, starting: asyncio.Task[None]) -> int:
+        left: dict[Any, int] = {}
         while not self._stopping.is_set():
             self._ticked = time.monotonic()
-            if starting.done() and starting.exception() is not None:
-                log.error("the app did not start", error=repr(starting.exception()))
-                return EXIT_FAILED
+            if starting.done() and (wrong := starting.exception()) is not None:
+                log.error("the app did not start", error=repr(wrong))
+                return _code(wrong)
             if self.app.crash_reason is not None:
                 log.error("the app ended", error=repr(self.app.crash_reason))
-                return EXIT_FAILED
-            if self._recovered_all():
+                return _code(self.app.crash_reason)
+            if self._recovered_all() or self._left() != left:
+                left = self._left()
                 self._ready_at = self._ticked
             elif self._ticked - self._ready_at > STUCK_SECONDS:
-                log.error("the app got no partitions, or did not read them back", seconds=STUCK_SECONDS)
+                log.error("the app got no partitions, or does not go on reading them back", seconds=STUCK_SECONDS)
                 return EXIT_STUCK
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):
@@ -117,6 +121,10 @@ class Live:
         await asyncio.gather(starting, return_exceptions=True)
         await self._storage.close()
         await asyncio.to_thread(self._producer.close, 2.0)
+
+    def _left(self) -> dict[Any, int]:
+        """Changes of the table that are still to be read back, by partition."""
+        return dict(self.app.tables.recovery.active_remaining())
 
     def _recovered_all(self) -> bool:
         return bool(self.app.tables.actives_ready) and not self.app.rebalancing
@@ -202,6 +210,11 @@ def make_app(settings: Settings) -> faust.App:
     )
     app.transport = _Transport(app.conf.broker_consumer, app)
     return app
+
+
+def _code(wrong: BaseException) -> int:
+    """How the process ends."""
+    return EXIT_UNREACHABLE if isinstance(wrong, KafkaConnectionError) else EXIT_FAILED
 
 
 class _App(faust.App):

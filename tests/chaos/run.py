@@ -22,6 +22,9 @@ from tests.chaos.world import DRAIN_LIMIT, OWN_EXITS, World, start_all, world
 
 QUIET_SECONDS: Final = 480.0
 """After healing, everything must be over by then."""
+READ_SECONDS: Final = 90.0
+"""After the last job's end, every group must have read everything by then: an owner of partitions that stands still has to end itself,
+and somebody else to take over."""
 YOUNG_SECONDS: Final = 5.0
 """A process that is told to end before it has begun ends as the system does it."""
 MOST_EXPLAINED: Final = 20
@@ -106,9 +109,14 @@ async def _until_quiet(follower: Follower, clients: Clients, result: Result, hea
 
 async def _collect(made: World, clients: Clients, job_ids: list[str]) -> Evidence:
     found = Evidence()
+    until = time.time() + READ_SECONDS
+    while True:
+        found.records = await asyncio.to_thread(evidence.read_topics, made.settings)
+        found.lag = await asyncio.to_thread(evidence.lags, made.settings, found.records)
+        if not any(found.lag.values()) or time.time() > until:
+            break
+        await asyncio.sleep(1.0)
     found.answers = await evidence.ask_gateways(made, job_ids)
-    found.records = await asyncio.to_thread(evidence.read_topics, made.settings)
-    found.lag = await asyncio.to_thread(evidence.lags, made.settings, found.records)
     found.callbacks = made.callbacks.all()
     return found
 
