@@ -192,11 +192,12 @@ def partition_count(settings: Settings, topic: str) -> int:
     return len(described.partitions)
 
 
-def low_watermark(settings: Settings, topic: str, partition: int) -> int:
-    """The oldest offset that a partition still has."""
+def low_watermark(settings: Settings, topic: str, partition: int, *, seconds: float = 15.0) -> int:
+    """The oldest offset that a partition still has. Raises KafkaException when no broker answers in time."""
+    client = AdminClient(base(settings))  # its calls end with it, and their futures never
     place = TopicPartition(topic, partition)
     spec: dict[TopicPartition, OffsetSpec] = {place: OffsetSpec.earliest()}  # pyright: ignore[reportAssignmentType]
-    futures = AdminClient(base(settings)).list_offsets(spec, request_timeout=15)
+    futures = client.list_offsets(spec, request_timeout=seconds)
     return int(futures[place].result().offset)
 
 
