@@ -124,7 +124,8 @@ class Live:
 
     def _left(self) -> dict[Any, int]:
         """Changes of the table that are still to be read back, by partition."""
-        return dict(self.app.tables.recovery.active_remaining())
+        tables: Any = self.app.tables
+        return dict(tables.recovery.active_remaining())
 
     def _recovered_all(self) -> bool:
         return bool(self.app.tables.actives_ready) and not self.app.rebalancing
