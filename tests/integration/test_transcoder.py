@@ -8,6 +8,7 @@ import json
 import re
 from array import array
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ from services.runtime.jobs.failures import Cancelled, Permanent, TaskError, Tran
 from services.runtime.media import cmaf, encode, presentation
 from services.runtime.media.encryption import SegmentKey
 from services.runtime.settings import Settings
+from services.runtime.storage.base import StorageError
 from services.runtime.testing import Done, JobEnvironment
 from services.transcoder.handler import handler
 from tests import clips
+from tests.servers.faulty import UNAVAILABLE, Fault, faulty
 from tests.servers.s3 import S3Server
 
 
@@ -848,3 +851,28 @@ def test_it_works_on_uvloop_as_services_run_it(tmp_path: Path) -> None:
             check_rendition(environment, done.output("rendition"), frames=75, seconds=3)
 
     uvloop.run(work())
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("after", [5, 6, 7])
+@pytest.mark.parametrize("fault", [UNAVAILABLE, Fault(answer_bytes=700, reset=True)], ids=["unavailable", "cut"])
+async def test_a_store_in_trouble_does_not_make_a_film_incomplete(tmp_path: Path, s3_server: S3Server, fault: Fault, after: int) -> None:
+    """Its index is at the end: what looks for it and gets an error finds none."""
+    film = clips.make(
+        "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25:duration=4", "-c:v", "libx264", "-preset", "ultrafast", "-b:v", "4M"
+    )
+    async with faulty(s3_server.endpoint) as proxy:
+        settings = msgspec.structs.replace(s3_server.settings(s3_server.make_bucket()), s3_endpoint=proxy.endpoint)
+        async with JobEnvironment(handler(), tmp_path, settings=settings) as environment:
+            await environment.put("in/film.mp4", film)
+            job = environment.job(UploadReceived(key="in/film.mp4", recipe=Recipe(heights=(180,))))
+            proxy.faults = [replace(fault, operation="GetObject", after=after)]
+            assert (await environment.plan(job)).stages
+            proxy.faults = [replace(fault, operation="GetObject", after=after, times=1000)]
+            classes = set[str]()
+            try:
+                await environment.plan(job)
+            except (TaskError, StorageError) as wrong:
+                classes.add(classify(wrong).failure_class)
+            # What is cut again and again comes in the end.
+            assert classes == ({"transient"} if fault.reply else set())

@@ -18,7 +18,7 @@ def opened(location: str, *, images: bool = False, copyts: bool = False, **optio
 def compiled(program: str, outputs: list[Any], *, threads: int = 0) -> list[str]:
     """The argument vector of outputs that belong to one process."""
     node = ffmpeg.merge_outputs(*outputs) if len(outputs) > 1 else outputs[0]
-    words = ["-hide_banner", "-nostdin", "-v", "error", *progress.ARGUMENTS]
+    words = ["-hide_banner", "-nostdin", "-v", sandbox.VERBOSITY, *progress.ARGUMENTS]
     if threads:
         words += ["-filter_complex_threads", str(threads)]
     return [str(word) for word in ffmpeg.compile(node.global_args(*words), cmd=program, overwrite_output=True)]

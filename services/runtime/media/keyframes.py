@@ -105,7 +105,7 @@ async def of_packets(
     """
     url = sandbox.as_url(location)
     argv = [
-        ffprobe, "-v", "error", "-hide_banner", *sandbox.as_arguments(sandbox.reading(url)),
+        ffprobe, "-v", sandbox.VERBOSITY, "-hide_banner", *sandbox.as_arguments(sandbox.reading(url)),
         "-select_streams", str(index), "-show_entries", "packet=pts_time,dts_time,duration_time,flags", "-of", "csv=p=0", "-i", url,
     ]  # fmt: skip
     scan = _Scan(longest)

@@ -124,7 +124,7 @@ async def probe(
     """
     url = sandbox.as_url(location)
     argv = [
-        ffprobe, "-v", "error", "-hide_banner",
+        ffprobe, "-v", sandbox.VERBOSITY, "-hide_banner",
         *sandbox.as_arguments(sandbox.reading(url)),
         # One call for everything, and only the head is read: this stands between an upload and its first picture.
         "-show_format", "-show_streams", "-of", "json",

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import re
 import shlex
 import signal
 import time
@@ -31,6 +32,7 @@ Arguments = Callable[[Sequence[int]], Sequence[str]]
 _PIPE_BYTES = 1 << 20
 # Linux' usual upper limit for an unprivileged pipe: fewer switches between ffmpeg and us than with 64 KiB.
 _STDERR_LINES = 60
+_LEVEL = re.compile(r"\[(?:panic|fatal|error)\] ")
 # Looking more often than this for cancellation and the deadline would cost more than it gains.
 _LOOK_SECONDS = 0.2
 
@@ -63,6 +65,7 @@ class Running:
         self.program = program
         self.pid = process.pid
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._gave_up = ""
 
     @property
     def stdout(self) -> asyncio.StreamReader:
@@ -104,9 +107,25 @@ class Running:
         while chunk := await reader.read(1 << 16):
             *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
             rest = rest[-4096:]
-            self._stderr.extend(line.decode("utf-8", "replace")[:500] for line in lines if line.strip())
-        if rest.strip():
-            self._stderr.append(rest.decode("utf-8", "replace")[:500])
+            for line in lines:
+                self._hear(line)
+        self._hear(rest)
+
+    def _hear(self, line: bytes) -> None:
+        words = line.decode("utf-8", "replace")[:500]
+        if "[warning] " not in words:
+            if words.strip():
+                self._stderr.append(_LEVEL.sub("", words, count=1))
+        elif "HTTP error " in words:
+            self._gave_up = words.rpartition("[warning] ")[2]
+        elif "Will reconnect at " in words:
+            self._gave_up = ""
+
+    def trouble(self, status: int) -> Exception | None:
+        """What is to be raised when it has ended: MediaTrouble when the store was away for longer than it tries, ProcessFailed."""
+        if self._gave_up:
+            return MediaTrouble("media-read", f"{self.program} could not read the input: {self._gave_up}")
+        return ProcessFailed(self.program, status, self.stderr) if status else None
 
     async def wait(self) -> int:
         return await self._process.wait()
@@ -147,7 +166,8 @@ async def spawn(
 
     `within`: what it may use; None, for what reads nothing of strangers: whatever we may. `outputs`: number of further pipes.
     `timeout` in seconds, over its whole life. `check` is called about five times a second; what it raises ends the program and
-    leaves the block. Raises ProcessFailed when the status is not 0, MediaTrouble after `timeout`. However the block is left, no
+    leaves the block. Raises ProcessFailed when the status is not 0, MediaTrouble after `timeout` or when the input could not be read
+    to its end, whatever the status. However the block is left, no
     process of the group remains.
     """
     pipes = [os.pipe() for _ in range(outputs)]
@@ -187,8 +207,8 @@ async def spawn(
         await listening
         if guard.reason is not None:
             raise guard.reason
-        if status != 0:
-            raise ProcessFailed(program, status, running.stderr)
+        if (wrong := running.trouble(status)) is not None:
+            raise wrong
     except asyncio.CancelledError:
         raise
     except Exception as wrong:
@@ -196,7 +216,7 @@ async def spawn(
         if guard.reason is not None:
             raise guard.reason from None
         if isinstance(wrong, StreamBroken) and (status := await running.soon_ended()):
-            raise ProcessFailed(program, status, running.stderr) from None
+            raise (running.trouble(status) or wrong) from None
         raise
     finally:
         running.kill()

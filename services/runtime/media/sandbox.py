@@ -15,6 +15,8 @@ CONTAINERS: tuple[str, ...] = (
     "mov", "matroska", "webm", "avi", "asf", "flv", "mpeg", "mpegts", "ogg", "rm", "gif", "mxf", "dv", "wtv", "nut", "ivf",
     "mp3", "aac", "wav", "w64", "flac", "ac3", "eac3", "aiff", "amr", "caf",
 )  # fmt: skip
+VERBOSITY = "repeat+level+warning"
+"""Of `-v`, for what may read from a store: that a read failed for good is a warning, and then the film counts as broken."""
 IMAGES: tuple[str, ...] = ("png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe")
 IMAGE_PIXELS = 8192 * 4352
 """Most of a picture that is laid over a film. A PNG of some kilobytes may be of gigabytes."""
@@ -34,8 +36,11 @@ def reading(url: str, *, images: bool = False) -> dict[str, Any]:
     if images:
         options["max_pixels"] = IMAGE_PIXELS
     if protocols.startswith("http"):
-        # A store that closes an idle connection in the middle of a film is asked again from that byte on.
-        options |= {"reconnect": 1, "reconnect_on_network_error": 1, "reconnect_delay_max": 10, "rw_timeout": 60_000_000}
+        # A store that closes an idle connection in the middle of a film, or has trouble of its own, is asked again from that byte on.
+        options |= {
+            "reconnect": 1, "reconnect_on_network_error": 1, "reconnect_on_http_error": "429,5xx", "reconnect_delay_max": 10,
+            "rw_timeout": 60_000_000,
+        }  # fmt: skip
     return options
 
 
