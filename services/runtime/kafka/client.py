@@ -34,9 +34,15 @@ def base(settings: Settings) -> Config:
 
 
 def producer(settings: Settings) -> Config:
-    """Idempotent, acknowledged by all replicas in sync, partitioned as Java's clients partition."""
+    """Idempotent, acknowledged by all replicas in sync, partitioned as Java's clients partition.
+
+    One request is under way at a time. A broker that knows nothing of a producer in a partition takes any sequence number: when the first
+    of several requests is refused (the leader is not there yet) and the second is taken, the client counts the first as written, too,
+    and reports its records as acknowledged though nobody has them (seen with librdkafka 2.16 and a broker that had just started).
+    """
     return base(settings) | {
         "enable.idempotence": True,
+        "max.in.flight.requests.per.connection": 1,
         "acks": "all",
         "partitioner": "murmur2_random",
         "linger.ms": 1,
