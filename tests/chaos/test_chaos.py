@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,7 @@ import pytest
 from tests.chaos import report
 from tests.chaos.run import run
 
-pytestmark = [
-    pytest.mark.kafka,
-    pytest.mark.skipif("CHAOS" not in os.environ, reason="set CHAOS=1: three minutes of trouble, which still find something in some runs"),
-]
+pytestmark = pytest.mark.kafka
 SEED, MINUTES = 7, 3.0
 
 
