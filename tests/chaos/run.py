@@ -163,7 +163,7 @@ def _fill(result: Result, verdict: Verdict, made: World, troubles: Troubles, cli
     result.answers = {str(status): count for status, count in sorted(clients.ledger.statuses.items())}
     result.checked, result.noted = dict(verdict.checked), dict(verdict.noted)
     result.findings = verdict.findings
-    result.takeovers = takeover.measure([k for k in troubles.kills if not made.away(k.at - 1, k.at + 15)], found)
+    result.takeovers = takeover.measure(troubles.kills, found, made.away)
     for service in made.services:
         for end in service.exits:
             if end.wanted == "stop":

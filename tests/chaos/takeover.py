@@ -8,7 +8,8 @@ kill, or the first segment behind it, to the next playlist.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from schemas import topics
 from schemas.events import ATTEMPTS_A_RUN, TaskStarted, WorkerSeen
@@ -19,24 +20,33 @@ if TYPE_CHECKING:
     from tests.chaos.troubles import Kill
 
 
-def measure(kills: list[Kill], found: Evidence) -> dict[str, list[float]]:
-    """Seconds, by service."""
+def measure(kills: list[Kill], found: Evidence, away: Callable[[float, float], bool]) -> dict[str, list[float]]:
+    """Seconds, by service. `away`: whether a broker was away at some moment between two times; nobody can take over then."""
     result: dict[str, list[float]] = defaultdict(list)
     for kill in kills:
-        at_ms = int(kill.at * 1000)
-        if kill.kind == "coordinator":
-            result[kill.kind] += _coordinator(kill.service, at_ms, found)
-        elif kill.kind == "streamer-live":
-            result[kill.kind] += _follows(at_ms, found.records[topics.SEGMENTS], found.records[topics.PLAYLISTS])
-        elif kill.kind != "gateway":
-            result[kill.kind] += _worker(kill.service, at_ms, found)
-    return {service: sorted(round(s, 2) for s in several) for service, several in result.items() if several}
+        result[kill.kind] += [round(one.seconds, 2) for one in _of(kill, found) if not away(kill.at - 1, one.at)]
+    return {service: sorted(several) for service, several in result.items() if several}
 
 
-def _worker(name: str, at_ms: int, found: Evidence) -> list[float]:
+class _Taken(NamedTuple):
+    at: float
+    """Seconds since 1970."""
+    seconds: float
+
+
+def _of(kill: Kill, found: Evidence) -> list[_Taken]:
+    at_ms = int(kill.at * 1000)
+    if kill.kind == "coordinator":
+        return _coordinator(kill.service, at_ms, found)
+    if kill.kind == "streamer-live":
+        return _follows(at_ms, found.records[topics.SEGMENTS], found.records[topics.PLAYLISTS])
+    return [] if kill.kind == "gateway" else _worker(kill.service, at_ms, found)
+
+
+def _worker(name: str, at_ms: int, found: Evidence) -> list[_Taken]:
     held: dict[tuple[str, int, int, int], str] = {}
     waiting: dict[tuple[str, int, int], int] = {}
-    seconds: list[float] = []
+    taken: list[_Taken] = []
     for received in sorted(found.records[topics.JOB_EVENTS], key=lambda r: r.timestamp_ms):
         event = event_of(received)
         if not isinstance(event, TASK_EVENTS):
@@ -53,12 +63,12 @@ def _worker(name: str, at_ms: int, found: Evidence) -> list[float]:
             held.clear()
         before = waiting.get(task, 1 << 60)
         if isinstance(event, TaskStarted) and event.attempt > before and event.attempt // ATTEMPTS_A_RUN == before // ATTEMPTS_A_RUN:
-            seconds.append((received.timestamp_ms - at_ms) / 1000)
+            taken.append(_Taken(received.timestamp_ms / 1000, (received.timestamp_ms - at_ms) / 1000))
             del waiting[task]
-    return seconds
+    return taken
 
 
-def _coordinator(name: str, at_ms: int, found: Evidence) -> list[float]:
+def _coordinator(name: str, at_ms: int, found: Evidence) -> list[_Taken]:
     owned: tuple[int, ...] = ()
     for received in found.records[topics.WORKERS]:
         seen = event_of(received)
@@ -69,16 +79,16 @@ def _coordinator(name: str, at_ms: int, found: Evidence) -> list[float]:
             and received.timestamp_ms <= at_ms
         ):
             owned = seen.partitions
-    seconds: list[float] = []
+    taken: list[_Taken] = []
     for partition in owned:
         events = [r for r in found.records[topics.JOB_EVENTS] if r.partition == partition]
         statuses = [r for r in found.records[topics.JOBS] if r.partition == partition]
-        seconds += _follows(at_ms, events, statuses)
-    return seconds
+        taken += _follows(at_ms, events, statuses)
+    return taken
 
 
-def _follows(at_ms: int, causes: list[Received], effects: list[Received]) -> list[float]:
+def _follows(at_ms: int, causes: list[Received], effects: list[Received]) -> list[_Taken]:
     """From the first cause after the kill to the first effect after that; [] when there was none within a minute."""
     cause = min((r.timestamp_ms for r in causes if r.timestamp_ms > at_ms), default=0)
     effect = min((r.timestamp_ms for r in effects if r.timestamp_ms >= cause), default=0)
-    return [(effect - max(at_ms, cause)) / 1000] if cause and effect and effect - cause < 60_000 else []
+    return [_Taken(effect / 1000, (effect - max(at_ms, cause)) / 1000)] if cause and effect and effect - cause < 60_000 else []
