@@ -55,7 +55,7 @@ class Performer:
             if answer is not None:
                 body = msgspec.json.encode(answer)
                 await store.put(plans.result_key(task.job_id, task.stage, task.number), body, content_type=JSON)
-                await self._leave_nothing_late(task, ctx, store)
+                await self._leave_nothing_late(task, job, ctx, store)
             return done
         results = Results[Any](await StoredResults(store, stored).all())
         finished = await self._handler.finish(job, stored.data, results, ctx)
@@ -92,7 +92,7 @@ class Performer:
                 self._plans.popitem(last=False)
         return known
 
-    async def _leave_nothing_late(self, task: TaskReleased, ctx: TaskContext, store: ObjectStore) -> None:
+    async def _leave_nothing_late(self, task: TaskReleased, job: Job, ctx: TaskContext, store: ObjectStore) -> None:
         # A process that slept past its lease may come when the job has ended and is tidied up; nobody would remove what it left. The
         # cleanup removes the plan before it looks for the rest, so either it finds our result or we find no plan.
         try:
@@ -102,7 +102,7 @@ class Performer:
             if plans.plan_key(task.job_id) in left:  # a retry by hand has planned anew just now: what is not ours is its
                 left = [plans.result_key(task.job_id, task.stage, task.number)]
             else:
-                await self._handler.cleanup(_job(task), ctx)
+                await self._handler.cleanup(job, ctx)
             await store.delete_many(left)
             raise Cancelled("the job was tidied up before this task had ended") from None
 

@@ -85,13 +85,14 @@ class Tidied:
         raise AssertionError
 
     async def cleanup(self, job: Job, ctx: TaskContext) -> None:
-        await ctx.storage.bucket().delete("shows/1.ts")
+        await ctx.storage.bucket().delete(f"shows/{job.request['key']}")
 
 
 def released(role: Any, *, stage: int, plan_hash: str = "") -> TaskReleased:
     return TaskReleased(
         job_id="j", kind="transcode", role=role, stage=stage, number=0, attempt=1, subject="a", request_type="UploadReceived",
-        request={}, plan_hash=plan_hash,
+        # As the coordinator does: the plan has the request for the others.
+        request={} if role == "run" else {"key": "1.ts"}, plan_hash=plan_hash,
     )  # fmt: skip
 
 
