@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -29,6 +31,7 @@ from services.zipper.archive import (
     SliceJoined,
     Source,
     Stored,
+    Target,
 )
 from services.zipper.compose import PART_BYTES, TAIL_PARTS, Layout, is_large
 from services.zipper.joining import in_order
@@ -40,6 +43,8 @@ from services.zipper.uploads import ARCHIVE, CONTENT_TYPE, Uploads, appeared_key
 COMPARED_BYTES: Final = 8 * 1024**2
 """Of the end of the archive, read back."""
 _NOTE_LIMIT = 64 * 1024
+_LATER_MS = 2000
+"""Between the answer to a PUT and the time that the store gives the object, in whole seconds."""
 log = get_logger(__name__)
 
 
@@ -143,12 +148,12 @@ async def _publish(
     try:
         if parts or made.at > PART_BYTES:
             parts = [*parts, *await _tail(layout, made, end, uploads, meter, ctx)]
-            info = await _complete(archive, parts, uploads)
-            await _note(info, ctx)
+            info = await _appear(_complete(archive, parts, uploads), ctx)
         else:
             body = b"".join([*[await _left(n, meter, ctx) for n in made.left], end])
             meter.sent(len(body))
-            info = await store.put(target.key, body, content_type=CONTENT_TYPE, if_none_match=not target.replace)
+            written = store.put(target.key, body, content_type=CONTENT_TYPE, if_none_match=not target.replace)
+            info = await _appear(written, ctx)
     except (PreconditionFailed, NotFound) as wrong:
         return await _earlier(archive, made, end, wrong, ctx)
     if info.size != made.at + len(end):
@@ -177,17 +182,46 @@ async def _complete(archive: Archive, parts: list[Stored], uploads: Uploads) -> 
         return await store.complete_upload(upload, [there[part.number] for part in named], if_none_match=once)
 
 
-async def _note(info: ObjectInfo, ctx: TaskContext) -> None:
-    """Another job may replace the archive before this attempt is counted; the attempt after it has to know that it was there."""
-    await ctx.storage.bucket("").put(appeared_key(ctx.job_id), msgspec.json.encode(info), content_type="application/json")
+async def _appear(publishing: Coroutine[Any, Any, ObjectInfo], ctx: TaskContext) -> ObjectInfo:
+    """Make the archive appear and note that it has: another job may replace it before this attempt is counted, and a cancel may come in
+    between. So a cancel waits for the note."""
 
+    async def work() -> ObjectInfo:
+        info = await publishing
+        await ctx.storage.bucket("").put(appeared_key(ctx.job_id), msgspec.json.encode(info), content_type="application/json")
+        return info
 
-async def _noted(size: int, ctx: TaskContext) -> ObjectInfo | None:
+    noting = asyncio.create_task(work())
     try:
-        info = msgspec.json.decode(await ctx.storage.bucket("").read(appeared_key(ctx.job_id), limit=_NOTE_LIMIT), type=ObjectInfo)
+        return await asyncio.shield(noting)
+    except asyncio.CancelledError:
+        await asyncio.wait([noting])
+        raise
+
+
+async def _noted(ctx: TaskContext) -> ObjectInfo | None:
+    """What the archive was when it appeared."""
+    try:
+        return msgspec.json.decode(await ctx.storage.bucket("").read(appeared_key(ctx.job_id), limit=_NOTE_LIMIT), type=ObjectInfo)
     except NotFound:
         return None
-    return info if info.size == size else None
+
+
+async def withdraw(target: Target, ctx: TaskContext) -> None:
+    """Remove the archive of a job that has come to nothing: it was cancelled in the moment in which the archive appeared.
+
+    Not one that was to replace another: that has no place to go back to. An object of the same name that is not what appeared stays.
+    """
+    noted = None if target.replace else await _noted(ctx)
+    if noted is None:
+        return
+    store = ctx.storage.bucket(target.bucket)
+    with contextlib.suppress(NotFound):
+        there = await store.head(target.key)
+        same = (there.etag, there.size) == (noted.etag, noted.size)
+        if same and abs(there.modified_ms - noted.modified_ms) < _LATER_MS:  # the same bytes may be another job's
+            await store.delete(target.key)
+            log.info("archive of a job that has come to nothing was removed", bucket=target.bucket, key=target.key)
 
 
 async def _tail(layout: Layout, made: Whole, end: bytes, uploads: Uploads, meter: Meter, ctx: TaskContext) -> list[Stored]:
@@ -217,7 +251,8 @@ async def _earlier(archive: Archive, made: Whole, end: bytes, wrong: StorageErro
     target = archive.target
     refused: TaskError = target_exists(target)
     if isinstance(wrong, NotFound):
-        if noted := await _noted(made.at + len(end), ctx):
+        noted = await _noted(ctx)
+        if noted is not None and noted.size == made.at + len(end):
             return noted
         refused = Transient("upload-ended", f"the upload of {target.key!r} was ended by somebody else: {wrong}")
     try:

@@ -58,11 +58,14 @@ class Zip:
         return await finishing.finish(archive, planning.layout_of(archive), results, ctx)
 
     async def cleanup(self, job: Job, ctx: TaskContext) -> None:
-        """Uploads that were not completed. And the list of a job that nobody can try again."""
+        """Uploads that were not completed, and an archive that appeared though the job came to nothing. And the list of a job that nobody
+        can try again."""
         request = job.typed(ZipRequested)
         listed = request.manifest
         if listed is not None and job.outcome == "succeeded":
             await manifest.discard(ctx.storage, listed, job.job_id)
+        if job.outcome in ("cancelled", "failed"):
+            await finishing.withdraw(planning.target_of(request, ctx), ctx)
         try:
             body = await ctx.storage.bucket("").read(plans.plan_key(job.job_id))
         except NotFound:

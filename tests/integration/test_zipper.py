@@ -378,6 +378,55 @@ async def test_a_worker_that_begins_an_upload_when_the_job_is_over(filled: JobEn
     await nothing_left(filled)
 
 
+@pytest.mark.parametrize("env", STORES, indirect=True)
+@pytest.mark.parametrize("outcome", ["cancelled", "failed"])
+@pytest.mark.parametrize("selected", ["in/", "in/numbers.csv"], ids=["in-parts", "in-one-go"])
+async def test_an_archive_that_appeared_in_the_moment_of_a_cancel_is_removed(filled: JobEnvironment, selected: str, outcome: Any):
+    job = filled.job(msgspec.structs.replace(WHOLE, prefix=selected))
+    await rest_of(filled, job, await filled.plan(job))
+    assert await archive(filled)
+    await filled.cleanup(msgspec.structs.replace(job, outcome=outcome))
+    await no_archive(filled)
+
+
+@pytest.mark.parametrize("env", STORES, indirect=True)
+async def test_what_somebody_else_has_put_in_its_place_is_not_removed(filled: JobEnvironment):
+    job = filled.job(WHOLE)
+    await rest_of(filled, job, await filled.plan(job))
+    await filled.storage.bucket().put(TARGET.key, b"theirs")
+    await filled.cleanup(msgspec.structs.replace(job, outcome="cancelled"))
+    assert await archive(filled) == b"theirs"
+    await nothing_left(filled)
+
+
+async def test_an_archive_that_replaced_another_is_not_removed(filled: JobEnvironment, tmp_path: Path):
+    job = filled.job(msgspec.structs.replace(WHOLE, if_exists="replace"))
+    await rest_of(filled, job, await filled.plan(job))
+    await filled.cleanup(msgspec.structs.replace(job, outcome="cancelled"))
+    await check(filled, CONTENT, tmp_path)
+
+
+async def test_a_cancel_waits_until_it_is_noted_that_the_archive_is_there(filled: JobEnvironment, monkeypatch: pytest.MonkeyPatch):
+    kind = type(filled.storage.bucket())
+    real, begun = kind.put, asyncio.Event()
+
+    async def put(store: Any, key: str, *arguments: Any, **more: Any) -> Any:
+        if key.endswith("/appeared.json"):
+            begun.set()
+            await asyncio.sleep(0.05)
+        return await real(store, key, *arguments, **more)
+
+    monkeypatch.setattr(kind, "put", put)
+    job = filled.job(WHOLE)
+    ending = asyncio.create_task(rest_of(filled, job, await filled.plan(job)))
+    await begun.wait()
+    ending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    await filled.cleanup(msgspec.structs.replace(job, outcome="cancelled"))
+    await no_archive(filled)
+
+
 # ── Processes that die ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
