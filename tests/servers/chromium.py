@@ -26,12 +26,16 @@ RECORD: Final = """
         const load = Hls.prototype.loadSource;
         Hls.prototype.loadSource = function (url) {
             window.hls = this;
-            this.on(Hls.Events.ERROR, (_, error) => errors.push(`${error.type} ${error.details} ${error.fatal}`));
+            this.on(Hls.Events.ERROR, (_, error) => {
+                // It ended a load itself, as when the growing playlist has become the finished one.
+                if (error.details === Hls.ErrorDetails.INTERNAL_ABORTED && !error.fatal) return;
+                errors.push(`${error.type} ${error.details} ${error.fatal}`);
+            });
             return load.call(this, url);
         };
     }, { once: true, capture: true });
 """
-"""Script for a page: `errors` gets every error that hls.js reports, also those that it mends itself."""
+"""Script for a page: `errors` gets every error that hls.js reports, also those that it mends itself, but not its own change of mind."""
 
 
 async def comes_true(page: Page, expression: str) -> None:
