@@ -14,6 +14,7 @@ import msgspec
 from schemas.events import ObjectRef, Output
 from services.runtime.archives import checksums
 from services.runtime.archives.records import Entry, central_directory, header_bytes
+from services.runtime.jobs import plan as plans
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import TaskError, Transient
 from services.runtime.jobs.handler import Finished, Results
@@ -187,8 +188,12 @@ async def _appear(publishing: Coroutine[Any, Any, ObjectInfo], ctx: TaskContext)
     between. So a cancel waits for the note."""
 
     async def work() -> ObjectInfo:
-        info = await publishing
-        await ctx.storage.bucket("").put(appeared_key(ctx.job_id), msgspec.json.encode(info), content_type="application/json")
+        info, home = await publishing, ctx.storage.bucket("")
+        await home.put(appeared_key(ctx.job_id), msgspec.json.encode(info), content_type="application/json")
+        try:
+            await home.head(plans.plan_key(ctx.job_id))
+        except NotFound:  # we come late: the job is over and tidied up, and nobody else would remove the note
+            await home.delete(appeared_key(ctx.job_id))
         return info
 
     noting = asyncio.create_task(work())

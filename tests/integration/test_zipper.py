@@ -427,6 +427,21 @@ async def test_a_cancel_waits_until_it_is_noted_that_the_archive_is_there(filled
     await no_archive(filled)
 
 
+async def test_a_worker_that_ends_an_archive_when_the_job_is_over_leaves_no_note(filled: JobEnvironment):
+    """It slept in its last task, and another one has brought the job to its end."""
+    await filled.put("small/a.txt", b"abc")
+    job = filled.job(msgspec.structs.replace(WHOLE, prefix="small/", if_exists="replace"))
+    stored = await filled.plan(job)
+    results = {stage.name: [await filled.task(job, stored, stage.name, n) for n in range(len(stage.tasks))] for stage in stored.stages}
+    left = {key: await filled.storage.bucket().read(key) for key in await filled.keys("jobs/") if "/left/" in key}
+    await filled.finish(job, stored, results)
+    await filled.cleanup(job)
+    for key, data in left.items():  # what it had read already
+        await filled.put(key, data)
+    await filled.finish(job, stored, results)
+    assert [key for key in await filled.keys("jobs/") if key not in left] == []
+
+
 # ── Processes that die ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
