@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final
 
@@ -77,15 +76,13 @@ class EventProducer:
         self._thread = threading.Thread(target=self._serve, name="producer-poll", daemon=True)
         self._thread.start()
 
-    def send(self, record: Record, on_delivery: Callable[[KafkaError | None, Message], None] | None = None) -> Future[int]:
+    def send(self, record: Record) -> Future[int]:
         """Queue a record. The future answers its offset, or raises BrokerUnavailable."""
         done: Future[int] = Future()
         # From here on nobody can cancel it: a waiter that was cancelled must not break the thread that reports.
         done.set_running_or_notify_cancel()
 
         def report(error: KafkaError | None, message: Message) -> None:
-            if on_delivery is not None:
-                on_delivery(error, message)
             if error is None:
                 done.set_result(message.offset() or 0)
             else:
