@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from services.runtime.storage.base import (
     Refused,
     StorageError,
 )
+from services.runtime.together import to_the_end
 
 PROBE_FOLDER: Final = ".reelworks-probe/"
 """Of the uploads that are begun in the target and given up: no object ever appears there."""
@@ -81,7 +81,7 @@ async def _tried(source: ObjectStore, info: ObjectInfo, target: ObjectStore) -> 
         return Copies(possible=False, reason=str(wrong))
     finally:
         # Also when this task is cancelled: what is left behind has to be swept.
-        await asyncio.shield(asyncio.ensure_future(_abandon(target, upload)))
+        await to_the_end(_abandon(target, upload))
 
 
 async def _pinned(source: ObjectStore, info: ObjectInfo, target: ObjectStore, upload: MultipartUpload) -> Copies:

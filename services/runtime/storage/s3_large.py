@@ -8,6 +8,7 @@ from typing import Protocol
 
 from services.runtime.storage.base import MultipartUpload, ObjectInfo, ObjectStore, Part, StorageError
 from services.runtime.storage.parts import check_size, copy_ranges, part_size
+from services.runtime.together import to_the_end
 
 # Copies side by side; each is work of the store, not ours.
 _COPIES = 4
@@ -65,7 +66,7 @@ async def put_stream(
             await asyncio.gather(sending, return_exceptions=True)
         if upload is not None:
             # Also when this task is cancelled: the parts would be paid for until somebody sweeps.
-            await asyncio.shield(asyncio.ensure_future(_abandon(store, upload)))
+            await to_the_end(_abandon(store, upload))
         raise
 
 
@@ -83,7 +84,7 @@ async def copy_in_parts(store: Target, origin: ObjectStore, before: ObjectInfo, 
             tasks = [group.create_task(one(number, *span)) for number, span in enumerate(copy_ranges(before.size), 1)]
         return await store.complete_upload(upload, [task.result() for task in tasks])
     except BaseException as wrong:
-        await asyncio.shield(asyncio.ensure_future(_abandon(store, upload)))
+        await to_the_end(_abandon(store, upload))
         if isinstance(wrong, BaseExceptionGroup):
             raise wrong.exceptions[0] from None
         raise

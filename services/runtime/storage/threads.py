@@ -8,24 +8,15 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from services.runtime.together import to_the_end
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 async def in_thread(executor: Executor | None, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a call in a thread. When cancelled, the call's end is waited for: what it works on may be closed only then."""
-    future = asyncio.get_running_loop().run_in_executor(executor, partial(call, *args, **kwargs))
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError:
-                continue
-        if not future.cancelled():
-            future.exception()  # seen, so that it is not reported as lost
-        raise
+    return await to_the_end(asyncio.get_running_loop().run_in_executor(executor, partial(call, *args, **kwargs)))
 
 
 async def acquired(executor: Executor | None, call: Callable[[], T], release: Callable[[T], object]) -> T:
