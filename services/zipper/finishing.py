@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections import Counter
@@ -14,12 +13,12 @@ import msgspec
 from schemas.events import ObjectRef, Output
 from services.runtime.archives import checksums
 from services.runtime.archives.records import Entry, central_directory, header_bytes
-from services.runtime.jobs import plan as plans
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import TaskError, Transient
 from services.runtime.jobs.handler import Finished, Results
 from services.runtime.storage.base import NotFound, ObjectInfo, PreconditionFailed, StorageError
 from services.runtime.telemetry.logging import get_logger
+from services.runtime.together import to_the_end
 from services.zipper.archive import (
     Archive,
     Cost,
@@ -190,18 +189,11 @@ async def _appear(publishing: Coroutine[Any, Any, ObjectInfo], ctx: TaskContext)
     async def work() -> ObjectInfo:
         info, home = await publishing, ctx.storage.bucket("")
         await home.put(appeared_key(ctx.job_id), msgspec.json.encode(info), content_type="application/json")
-        try:
-            await home.head(plans.plan_key(ctx.job_id))
-        except NotFound:  # we come late: the job is over and tidied up, and nobody else would remove the note
+        if await ctx.over():
             await home.delete(appeared_key(ctx.job_id))
         return info
 
-    noting = asyncio.create_task(work())
-    try:
-        return await asyncio.shield(noting)
-    except asyncio.CancelledError:
-        await asyncio.wait([noting])
-        raise
+    return await to_the_end(work())
 
 
 async def _noted(ctx: TaskContext) -> ObjectInfo | None:

@@ -61,15 +61,15 @@ class Zip:
         """Uploads that were not completed, and an archive that appeared though the job came to nothing. And the list of a job that nobody
         can try again."""
         request = job.typed(ZipRequested)
-        listed = request.manifest
-        if listed is not None and job.outcome == "succeeded":
-            await manifest.discard(ctx.storage, listed, job.job_id)
+        target = planning.target_of(request, ctx)
+        if request.manifest is not None and job.outcome == "succeeded":
+            await manifest.discard(ctx.storage, request.manifest, job.job_id)
         if job.outcome in ("cancelled", "failed"):
-            await finishing.withdraw(planning.target_of(request, ctx), ctx)
+            await finishing.withdraw(target, ctx)
         try:
             body = await ctx.storage.bucket("").read(plans.plan_key(job.job_id))
         except NotFound:
-            await uploads.discard_claimed(planning.target_of(request, ctx), job.job_id, ctx)
+            await uploads.discard_claimed(target, job.job_id, ctx)
             return
         archive = msgspec.convert(plans.decode(body).data, Archive)
         await uploads.discard(archive, job.job_id, ctx)

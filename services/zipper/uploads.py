@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator
 
 import msgspec
 
-from services.runtime.jobs import plan as plans
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Permanent
 from services.runtime.storage.base import MultipartUpload, NotFound, ObjectStore, Part, PreconditionFailed
@@ -38,7 +36,7 @@ def leftover_key(job_id: str, number: int) -> str:
 
 
 def appeared_key(job_id: str) -> str:
-    """What the archive was when its upload was completed: an ObjectInfo."""
+    """What the archive was when it appeared: an ObjectInfo."""
     return f"jobs/{job_id}/appeared.json"
 
 
@@ -100,19 +98,11 @@ class Uploads:
             if first is None:
                 raise _ended() from None
             return first
-        await self._begin_nothing_late(upload, piece)
+        if await self._ctx.over():
+            await store.abort_upload(upload)
+            await self._ctx.storage.bucket("").delete(self._claim_key(piece))
+            raise _ended()
         return upload
-
-    async def _begin_nothing_late(self, upload: MultipartUpload, piece: int) -> None:
-        # A process that slept past its lease may come when the job has ended and is tidied up. The cleanup looks for claims once more
-        # when it has removed the plan: either it finds ours, or we find no plan.
-        home = self._ctx.storage.bucket("")
-        try:
-            await home.head(plans.plan_key(self._ctx.job_id))
-        except NotFound:
-            await self.store(piece).abort_upload(upload)
-            await home.delete(self._claim_key(piece))
-            raise _ended() from None
 
 
 def _ended() -> Permanent:
@@ -138,28 +128,33 @@ async def discard(archive: Archive, job_id: str, ctx: TaskContext) -> None:
     since = archive.planned_ms - _SKEW_MS
     begun = [u for u in await store.list_uploads(target.key) if u.key == target.key and u.initiated_ms >= since]
     begun_slices = await home.list_uploads(slice_key(job_id, 0).rpartition("/")[0])
-    claimed = {upload.upload_id async for _, upload in _claimed_below(_claims(target), ctx)}
+    claims = await _claims_below(_claims(target), ctx)
+    claimed = {upload.upload_id for upload in claims.values()}
     for upload in begun:
         if upload.upload_id not in claimed:
             await store.abort_upload(upload)
     for upload in begun_slices:
         await home.abort_upload(upload)
-    await discard_claimed(target, job_id, ctx)
+    await _end({key: upload for key, upload in claims.items() if key.startswith(_claims(target) + job_id)}, target, ctx)
 
 
 async def discard_claimed(target: Target, job_id: str, ctx: TaskContext) -> None:
     """End the uploads that a job has claimed."""
+    await _end(await _claims_below(_claims(target) + job_id, ctx), target, ctx)
+
+
+async def _end(claims: dict[str, MultipartUpload], target: Target, ctx: TaskContext) -> None:
     home = ctx.storage.bucket("")
-    mine: list[str] = []
-    async for key, upload in _claimed_below(_claims(target) + job_id, ctx):
+    for upload in claims.values():
         await (ctx.storage.bucket(target.bucket) if upload.key == target.key else home).abort_upload(upload)
-        mine.append(key)
-    if mine:
-        await home.delete_many(mine)
+    if claims:
+        await home.delete_many(list(claims))
 
 
-async def _claimed_below(prefix: str, ctx: TaskContext) -> AsyncIterator[tuple[str, MultipartUpload]]:
+async def _claims_below(prefix: str, ctx: TaskContext) -> dict[str, MultipartUpload]:
     home = ctx.storage.bucket("")
+    found: dict[str, MultipartUpload] = {}
     async for info in home.list(prefix):
         with contextlib.suppress(NotFound):
-            yield info.key, msgspec.json.decode(await home.read(info.key, limit=_CLAIM_LIMIT), type=MultipartUpload)
+            found[info.key] = msgspec.json.decode(await home.read(info.key, limit=_CLAIM_LIMIT), type=MultipartUpload)
+    return found

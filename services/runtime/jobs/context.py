@@ -10,10 +10,11 @@ from pathlib import Path
 
 import msgspec
 
+from services.runtime.jobs import plan as plans
 from services.runtime.jobs import scratch
 from services.runtime.jobs.failures import Cancelled, ScratchFull
 from services.runtime.settings import Settings
-from services.runtime.storage.base import Storage
+from services.runtime.storage.base import NotFound, Storage
 
 Emit = Callable[[msgspec.Struct, str], Awaitable[None]]
 """Publishes an event under a key and returns when the broker has acknowledged it."""
@@ -53,6 +54,15 @@ class TaskContext:
         """Raises failures.Cancelled once the job was cancelled or the task must end."""
         if self._cancelled.is_set():
             raise Cancelled()
+
+    async def over(self) -> bool:
+        """Whether the job is over and tidied up: its plan is gone. So it is for a process that slept past its lease; what it leaves then
+        nobody else removes. The cleanup looks again when it has removed the plan: either it finds what we left, or we find no plan."""
+        try:
+            await self.storage.bucket("").head(plans.plan_key(self.job_id))
+        except NotFound:
+            return True
+        return False
 
     async def emit(self, event: msgspec.Struct, key: str) -> None:
         """Publish an event (`SegmentsReady`) on its topic; returns when the broker has it."""

@@ -93,18 +93,15 @@ class Performer:
         return known
 
     async def _leave_nothing_late(self, task: TaskReleased, job: Job, ctx: TaskContext, store: ObjectStore) -> None:
-        # A process that slept past its lease may come when the job has ended and is tidied up; nobody would remove what it left. The
-        # cleanup removes the plan before it looks for the rest, so either it finds our result or we find no plan.
-        try:
-            await store.head(plans.plan_key(task.job_id))
-        except NotFound:
-            left = await _keys(task.job_id, store)
-            if plans.plan_key(task.job_id) in left:  # a retry by hand has planned anew just now: what is not ours is its
-                left = [plans.result_key(task.job_id, task.stage, task.number)]
-            else:
-                await self._handler.cleanup(job, ctx)
-            await store.delete_many(left)
-            raise Cancelled("the job was tidied up before this task had ended") from None
+        if not await ctx.over():
+            return
+        left = await _keys(task.job_id, store)
+        if plans.plan_key(task.job_id) in left:  # a retry by hand has planned anew just now: what is not ours is its
+            left = [plans.result_key(task.job_id, task.stage, task.number)]
+        else:
+            await self._handler.cleanup(job, ctx)
+        await store.delete_many(left)
+        raise Cancelled("the job was tidied up before this task had ended")
 
     async def _cleanup(self, task: TaskReleased, ctx: TaskContext, store: ObjectStore) -> None:
         await self._handler.cleanup(_job(task), ctx)
