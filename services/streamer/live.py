@@ -103,8 +103,8 @@ class Live:
             if self.app.crash_reason is not None:
                 log.error("the app ended", error=repr(self.app.crash_reason))
                 return _code(self.app.crash_reason)
-            if self._recovered_all() or self._left() != left:
-                left = self._left()
+            before, left = left, self._left()
+            if self._recovered_all() or left != before:
                 self._ready_at = self._ticked
             elif self._ticked - self._ready_at > STUCK_SECONDS:
                 log.error("the app got no partitions, or does not go on reading them back", seconds=STUCK_SECONDS)

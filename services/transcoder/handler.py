@@ -90,12 +90,8 @@ class Transcode:
         )
 
     async def cleanup(self, job: Job, ctx: TaskContext) -> None:
-        """Segments of a job whose results lie beside the input. Those of an asset stay: a retry uses them, players play them."""
-        store = ctx.storage.bucket("")
-        keys = [item.key async for item in store.list(f"jobs/{job.job_id}/segments/")]
-        remaining = await store.delete_many(keys) if keys else {}
-        if remaining:
-            raise Transient("cleanup", f"{len(remaining)} segments could not be removed: {next(iter(remaining.values()))}")
+        """Nothing: segments of a job whose results lie beside the input lie below `jobs/{job}/`; those of an asset stay: a retry uses
+        them, players play them."""
 
     async def _publish(self, made: presentation.Presentation, ctx: TaskContext) -> list[Output]:
         """Store the manifest. Answers an output for each rendition: its init segment."""
