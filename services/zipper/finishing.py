@@ -14,7 +14,7 @@ from schemas.events import ObjectRef, Output
 from services.runtime.archives import checksums
 from services.runtime.archives.records import Entry, central_directory, header_bytes
 from services.runtime.jobs.context import TaskContext
-from services.runtime.jobs.failures import TaskError, Transient
+from services.runtime.jobs.failures import Cancelled, TaskError, Transient
 from services.runtime.jobs.handler import Finished, Results
 from services.runtime.storage.base import NotFound, ObjectInfo, PreconditionFailed, StorageError
 from services.runtime.telemetry.logging import get_logger
@@ -148,12 +148,12 @@ async def _publish(
     try:
         if parts or made.at > PART_BYTES:
             parts = [*parts, *await _tail(layout, made, end, uploads, meter, ctx)]
-            info = await _appear(_complete(archive, parts, uploads), ctx)
+            info = await _appear(_complete(archive, parts, uploads), target, ctx)
         else:
             body = b"".join([*[await _left(n, meter, ctx) for n in made.left], end])
             meter.sent(len(body))
             written = store.put(target.key, body, content_type=CONTENT_TYPE, if_none_match=not target.replace)
-            info = await _appear(written, ctx)
+            info = await _appear(written, target, ctx)
     except (PreconditionFailed, NotFound) as wrong:
         return await _earlier(archive, made, end, wrong, ctx)
     if info.size != made.at + len(end):
@@ -182,15 +182,17 @@ async def _complete(archive: Archive, parts: list[Stored], uploads: Uploads) -> 
         return await store.complete_upload(upload, [there[part.number] for part in named], if_none_match=once)
 
 
-async def _appear(publishing: Coroutine[Any, Any, ObjectInfo], ctx: TaskContext) -> ObjectInfo:
+async def _appear(publishing: Coroutine[Any, Any, ObjectInfo], target: Target, ctx: TaskContext) -> ObjectInfo:
     """Make the archive appear and note that it has: another job may replace it before this attempt is counted, and a cancel may come in
-    between. So a cancel waits for the note."""
+    between. So a cancel waits for the note. Of a job that is over and tidied up nothing appears for long."""
 
     async def work() -> ObjectInfo:
         info, home = await publishing, ctx.storage.bucket("")
         await home.put(appeared_key(ctx.job_id), msgspec.json.encode(info), content_type="application/json")
         if await ctx.over():
+            await withdraw(target, ctx)
             await home.delete(appeared_key(ctx.job_id))
+            raise Cancelled("the job was tidied up before its archive appeared")
         return info
 
     return await to_the_end(work())

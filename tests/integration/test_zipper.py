@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from schemas.events import ObjectRef, ZipEntry, ZipRequested
-from services.runtime.jobs.failures import Permanent, TaskError, classify
+from services.runtime.jobs.failures import Cancelled, Permanent, TaskError, classify
 from services.runtime.jobs.handler import Job
 from services.runtime.jobs.plan import StoredPlan, result_key
 from services.runtime.settings import Settings
@@ -438,7 +438,24 @@ async def test_a_worker_that_ends_an_archive_when_the_job_is_over_leaves_no_note
     await filled.cleanup(job)
     for key, data in left.items():  # what it had read already
         await filled.put(key, data)
-    await filled.finish(job, stored, results)
+    with pytest.raises(Cancelled):
+        await filled.finish(job, stored, results)
+    assert [key for key in await filled.keys("jobs/") if key not in left] == []
+
+
+async def test_a_worker_that_ends_an_archive_when_the_job_has_come_to_nothing_leaves_none(filled: JobEnvironment):
+    await filled.put("small/a.txt", b"abc")
+    job = filled.job(msgspec.structs.replace(WHOLE, prefix="small/"))
+    stored = await filled.plan(job)
+    results = {stage.name: [await filled.task(job, stored, stage.name, n) for n in range(len(stage.tasks))] for stage in stored.stages}
+    left = {key: await filled.storage.bucket().read(key) for key in await filled.keys("jobs/") if "/left/" in key}
+    await filled.cleanup(msgspec.structs.replace(job, outcome="cancelled"))
+    for key, data in left.items():  # what it had read already
+        await filled.put(key, data)
+    with pytest.raises(Cancelled):
+        await filled.finish(job, stored, results)
+    with pytest.raises(NotFound):
+        await archive(filled)
     assert [key for key in await filled.keys("jobs/") if key not in left] == []
 
 
