@@ -203,9 +203,8 @@ class Worker:
             self._started.append(waiting)
 
     def _commit(self, group: GroupConsumer) -> None:
-        # A task begins when the commit of its offset was answered: one that ends this process at once would else be read
-        # again by the next owner, as the same attempt, for ever. Whatever the answer is, it begins: the coordinator
-        # counts it as ours.
+        # A task begins when its offset is committed: one that ends this process at once would else be read again by the next owner, as
+        # the same attempt, for ever. If that is not possible it begins after a while: the coordinator counts it as ours.
         if self._committing:
             if time.monotonic() > self._commit_until:
                 self._begin()

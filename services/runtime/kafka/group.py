@@ -17,7 +17,7 @@ class GroupConsumer:
     """Member of `group` on one topic.
 
     `on_assign` and `on_revoke` (also for partitions that were lost) run inside `poll`, in the same thread.
-    `on_commit` runs there, too, when a commit was answered, well or not.
+    `on_commit` runs there, too, when all that was to be committed is.
     `paused`: newly assigned partitions deliver nothing before `seek_and_resume`.
     """
 
@@ -37,13 +37,10 @@ class GroupConsumer:
         self.owned: set[int] = set()
         self._on_assign, self._on_revoke, self._start_paused = on_assign, on_revoke, paused
         config = client.consumer(settings, group) | {"isolation.level": "read_committed"}
-        if on_commit is not None:
-
-            def answered(_error: object, _places: object) -> None:
-                on_commit()
-
-            config["on_commit"] = answered
-        self._consumer = Consumer(config)
+        self._on_commit = on_commit
+        self._uncommitted: dict[int, int] = {}
+        self._committing = False
+        self._consumer = Consumer(config | {"on_commit": self._committed})
         self._consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
 
     def poll(self, seconds: float, most: int = 499) -> list[Received]:
@@ -52,6 +49,7 @@ class GroupConsumer:
         Raises KafkaException when the client gave up for good, refusals.Denied when we may not read. `poll` and then
         `consume(n, 0)`: a `consume` with a time-out waits until it is over or full, 40 ms a hop.
         """
+        self._commit()
         first = self._consumer.poll(seconds)
         if first is None:
             return []
@@ -82,23 +80,19 @@ class GroupConsumer:
         self._consumer.resume([TopicPartition(self.topic, p) for p in partitions if p in self.owned])
 
     def commit(self, offsets: Mapping[int, int]) -> bool:
-        """Ask for a commit, without waiting. A lost commit is repeated by the next. Answers whether one was sent."""
-        places = [TopicPartition(self.topic, p, o) for p, o in offsets.items() if p in self.owned and o >= 0]
-        if not places:
-            return False
-        try:
-            self._consumer.commit(offsets=places, asynchronous=True)
-        except KafkaException as wrong:
-            if refusals.gave_up(wrong.args[0]):
-                raise
-            return False
-        return True
+        """Ask for a commit, without waiting; it is repeated until it is taken. Answers whether something is to be committed.
+
+        One is under way at a time: of two that wait for the broker the older one may arrive last.
+        """
+        self._uncommitted.update((p, o) for p, o in offsets.items() if p in self.owned and o >= 0)
+        self._commit()
+        return bool(self._uncommitted)
 
     def commit_now(self, offsets: Mapping[int, int]) -> None:
         """Commit and wait. Raises KafkaException when it was not possible."""
-        places = [TopicPartition(self.topic, p, o) for p, o in offsets.items() if p in self.owned]
-        if places:
-            self._consumer.commit(offsets=places, asynchronous=False)
+        self._uncommitted.update((p, o) for p, o in offsets.items() if p in self.owned)
+        if self._uncommitted:
+            self._consumer.commit(offsets=self._places(), asynchronous=False)
 
     def low_watermark(self, partition: int) -> int:
         """The oldest offset that is still there."""
@@ -107,6 +101,27 @@ class GroupConsumer:
     def close(self) -> None:
         """Leave the group, so that the others take over at once."""
         self._consumer.close()
+
+    def _places(self) -> list[TopicPartition]:
+        return [TopicPartition(self.topic, p, o) for p, o in self._uncommitted.items()]
+
+    def _commit(self) -> None:
+        if self._committing or not self._uncommitted:
+            return
+        try:
+            self._consumer.commit(offsets=self._places(), asynchronous=True)
+            self._committing = True
+        except KafkaException as wrong:
+            if refusals.gave_up(wrong.args[0]):
+                raise
+
+    def _committed(self, error: KafkaError | None, places: Sequence[TopicPartition]) -> None:
+        self._committing = False
+        for place in places:
+            if error is None and place.error is None and self._uncommitted.get(place.partition) == place.offset:
+                del self._uncommitted[place.partition]
+        if not self._uncommitted and self._on_commit is not None:
+            self._on_commit()
 
     def _assigned(self, consumer: Consumer, places: Sequence[TopicPartition]) -> None:
         consumer.incremental_assign(list(places))
@@ -119,5 +134,7 @@ class GroupConsumer:
     def _revoked(self, consumer: Consumer, places: Sequence[TopicPartition]) -> None:
         numbers = [p.partition for p in places]
         self.owned.difference_update(numbers)
+        for partition in numbers:
+            self._uncommitted.pop(partition, None)
         self._on_revoke(numbers)
         consumer.incremental_unassign(list(places))
