@@ -16,7 +16,7 @@ from services.runtime.archives.records import Entry, central_directory, header_b
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Cancelled, TaskError, Transient
 from services.runtime.jobs.handler import Finished, Results
-from services.runtime.storage.base import NotFound, ObjectInfo, PreconditionFailed, StorageError
+from services.runtime.storage.base import NotFound, ObjectInfo, ObjectStore, PreconditionFailed, StorageError
 from services.runtime.telemetry.logging import get_logger
 from services.runtime.together import to_the_end
 from services.zipper.archive import (
@@ -46,6 +46,14 @@ _NOTE_LIMIT = 64 * 1024
 _LATER_MS = 2000
 """Between the answer to a PUT and the time that the store gives the object, in whole seconds."""
 log = get_logger(__name__)
+
+
+class Appeared(msgspec.Struct, frozen=True, kw_only=True):
+    """The note that the archive is there."""
+
+    archive: ObjectInfo
+    replaced: bool
+    """There was an object of its name."""
 
 
 class Whole(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,12 +156,14 @@ async def _publish(
     try:
         if parts or made.at > PART_BYTES:
             parts = [*parts, *await _tail(layout, made, end, uploads, meter, ctx)]
-            info = await _appear(_complete(archive, parts, uploads), target, ctx)
+            replaces = await _replaces(target, store)
+            info = await _appear(_complete(archive, parts, uploads, once=not replaces), target, ctx, replaces=replaces)
         else:
             body = b"".join([*[await _left(n, meter, ctx) for n in made.left], end])
             meter.sent(len(body))
-            written = store.put(target.key, body, content_type=CONTENT_TYPE, if_none_match=not target.replace)
-            info = await _appear(written, target, ctx)
+            replaces = await _replaces(target, store)
+            written = store.put(target.key, body, content_type=CONTENT_TYPE, if_none_match=not replaces)
+            info = await _appear(written, target, ctx, replaces=replaces)
     except (PreconditionFailed, NotFound) as wrong:
         return await _earlier(archive, made, end, wrong, ctx)
     if info.size != made.at + len(end):
@@ -166,11 +176,21 @@ async def _publish(
     return info
 
 
-async def _complete(archive: Archive, parts: list[Stored], uploads: Uploads) -> ObjectInfo:
+async def _replaces(target: Target, store: ObjectStore) -> bool:
+    """Whether there is something to replace. Where there is not, the archive may appear only if that is still so, and can be taken back."""
+    if not target.replace:
+        return False
+    try:
+        await store.head(target.key)
+    except NotFound:
+        return False
+    return True
+
+
+async def _complete(archive: Archive, parts: list[Stored], uploads: Uploads, *, once: bool) -> ObjectInfo:
     """Complete the upload. A worker that was thought dead may have written a part again: the same bytes, where no entry is deflated, yet
     under another ETag where ETags are no sums of the content (encrypted buckets)."""
     store, upload = uploads.store(ARCHIVE), await uploads.of(ARCHIVE)
-    once = not archive.target.replace
     try:
         return await store.complete_upload(upload, in_order(parts), if_none_match=once)
     except PreconditionFailed:
@@ -182,13 +202,14 @@ async def _complete(archive: Archive, parts: list[Stored], uploads: Uploads) -> 
         return await store.complete_upload(upload, [there[part.number] for part in named], if_none_match=once)
 
 
-async def _appear(publishing: Coroutine[Any, Any, ObjectInfo], target: Target, ctx: TaskContext) -> ObjectInfo:
+async def _appear(publishing: Coroutine[Any, Any, ObjectInfo], target: Target, ctx: TaskContext, *, replaces: bool) -> ObjectInfo:
     """Make the archive appear and note that it has: another job may replace it before this attempt is counted, and a cancel may come in
     between. So a cancel waits for the note. Of a job that is over and tidied up nothing appears for long."""
 
     async def work() -> ObjectInfo:
         info, home = await publishing, ctx.storage.bucket("")
-        await home.put(appeared_key(ctx.job_id), msgspec.json.encode(info), content_type="application/json")
+        note = Appeared(archive=info, replaced=replaces)
+        await home.put(appeared_key(ctx.job_id), msgspec.json.encode(note), content_type="application/json")
         if await ctx.over():
             await withdraw(target, ctx)
             await home.delete(appeared_key(ctx.job_id))
@@ -198,10 +219,9 @@ async def _appear(publishing: Coroutine[Any, Any, ObjectInfo], target: Target, c
     return await to_the_end(work())
 
 
-async def _noted(ctx: TaskContext) -> ObjectInfo | None:
-    """What the archive was when it appeared."""
+async def _noted(ctx: TaskContext) -> Appeared | None:
     try:
-        return msgspec.json.decode(await ctx.storage.bucket("").read(appeared_key(ctx.job_id), limit=_NOTE_LIMIT), type=ObjectInfo)
+        return msgspec.json.decode(await ctx.storage.bucket("").read(appeared_key(ctx.job_id), limit=_NOTE_LIMIT), type=Appeared)
     except NotFound:
         return None
 
@@ -209,11 +229,12 @@ async def _noted(ctx: TaskContext) -> ObjectInfo | None:
 async def withdraw(target: Target, ctx: TaskContext) -> None:
     """Remove the archive of a job that has come to nothing: it was cancelled in the moment in which the archive appeared.
 
-    Not one that was to replace another: that has no place to go back to. An object of the same name that is not what appeared stays.
+    Not one that has replaced another: there is nothing to go back to. An object of the same name that is not what appeared stays.
     """
-    noted = None if target.replace else await _noted(ctx)
-    if noted is None:
+    appeared = await _noted(ctx)
+    if appeared is None or appeared.replaced:
         return
+    noted = appeared.archive
     store = ctx.storage.bucket(target.bucket)
     with contextlib.suppress(NotFound):
         there = await store.head(target.key)
@@ -249,10 +270,12 @@ async def _earlier(archive: Archive, made: Whole, end: bytes, wrong: StorageErro
     """The upload is over, or there is an object of the target's name: is it this archive, of an attempt that could not tell?"""
     target = archive.target
     refused: TaskError = target_exists(target)
+    if target.replace:
+        refused = Transient("target-appeared", f"an object {target.key!r} has appeared while the archive that may replace it was completed")
     if isinstance(wrong, NotFound):
         noted = await _noted(ctx)
-        if noted is not None and noted.size == made.at + len(end):
-            return noted
+        if noted is not None and noted.archive.size == made.at + len(end):
+            return noted.archive
         refused = Transient("upload-ended", f"the upload of {target.key!r} was ended by somebody else: {wrong}")
     try:
         info = await ctx.storage.bucket(target.bucket).head(target.key)

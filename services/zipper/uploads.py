@@ -36,7 +36,7 @@ def leftover_key(job_id: str, number: int) -> str:
 
 
 def appeared_key(job_id: str) -> str:
-    """What the archive was when it appeared: an ObjectInfo."""
+    """What the archive was when it appeared: `finishing.Appeared`."""
     return f"jobs/{job_id}/appeared.json"
 
 

@@ -399,11 +399,51 @@ async def test_what_somebody_else_has_put_in_its_place_is_not_removed(filled: Jo
     await nothing_left(filled)
 
 
-async def test_an_archive_that_replaced_another_is_not_removed(filled: JobEnvironment, tmp_path: Path):
-    job = filled.job(msgspec.structs.replace(WHOLE, if_exists="replace"))
+@pytest.mark.parametrize("selected", ["in/", "in/numbers.csv"], ids=["in-parts", "in-one-go"])
+async def test_an_archive_that_replaced_another_is_not_removed(filled: JobEnvironment, selected: str):
+    await filled.put(TARGET.key, b"before")
+    job = filled.job(msgspec.structs.replace(WHOLE, prefix=selected, if_exists="replace"))
     await rest_of(filled, job, await filled.plan(job))
     await filled.cleanup(msgspec.structs.replace(job, outcome="cancelled"))
-    await check(filled, CONTENT, tmp_path)
+    assert zipfile.is_zipfile(io.BytesIO(await archive(filled)))
+    await nothing_left(filled)
+
+
+@pytest.mark.parametrize("env", STORES, indirect=True)
+@pytest.mark.parametrize("selected", ["in/", "in/numbers.csv"], ids=["in-parts", "in-one-go"])
+async def test_an_archive_that_might_have_replaced_another_is_removed(filled: JobEnvironment, selected: str):
+    job = filled.job(msgspec.structs.replace(WHOLE, prefix=selected, if_exists="replace"))
+    await rest_of(filled, job, await filled.plan(job))
+    await filled.cleanup(msgspec.structs.replace(job, outcome="cancelled"))
+    await no_archive(filled)
+
+
+@pytest.mark.parametrize("env", STORES, indirect=True)
+@pytest.mark.parametrize("selected", ["in/", "in/numbers.csv"], ids=["in-parts", "in-one-go"])
+async def test_what_appears_while_the_archive_is_completed_is_replaced_by_the_next_attempt(
+    filled: JobEnvironment, selected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    kind = type(filled.storage.bucket())
+    head = kind.head
+
+    async def overtaken(store: Any, key: str) -> Any:
+        try:
+            return await head(store, key)
+        except NotFound:
+            if key == TARGET.key:
+                await store.put(key, b"theirs")
+            raise
+
+    job = filled.job(msgspec.structs.replace(WHOLE, prefix=selected, if_exists="replace"))
+    stored = await filled.plan(job)
+    with monkeypatch.context() as patched:
+        patched.setattr(kind, "head", overtaken)
+        with pytest.raises(TaskError, match="has appeared while") as failed:
+            await rest_of(filled, job, stored)
+    assert failed.value.failure_class == "transient"
+    assert await archive(filled) == b"theirs"
+    await rest_of(filled, job, stored)
+    assert zipfile.is_zipfile(io.BytesIO(await archive(filled)))
 
 
 async def test_a_cancel_waits_until_it_is_noted_that_the_archive_is_there(filled: JobEnvironment, monkeypatch: pytest.MonkeyPatch):
