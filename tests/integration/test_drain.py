@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -26,6 +27,24 @@ def made(broker: EmbeddedKafka, tmp_path: Path) -> Iterator[Cluster]:
         yield running
 
 
+@contextmanager
+def silent(broker: EmbeddedKafka) -> Iterator[None]:
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+
+
+@contextmanager
+def gone(broker: EmbeddedKafka) -> Iterator[None]:
+    broker.kill()
+    try:
+        yield
+    finally:
+        broker.start()
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_busy_service_that_is_told_to_stop_ends_in_order(made: Cluster, service: str) -> None:
     with SERVICES[service](made) as busy:
@@ -37,22 +56,23 @@ def test_a_busy_service_that_is_told_to_stop_ends_in_order(made: Cluster, servic
         busy.check()
 
 
-@pytest.mark.parametrize("service", ["coordinator", "gateway", "scripted", "streamer-live"])
-def test_a_service_ends_though_its_broker_answers_nobody(made: Cluster, broker: EmbeddedKafka, service: str) -> None:
+@pytest.mark.parametrize(
+    ("service", "how"),
+    [("coordinator", "silent"), ("coordinator", "gone"), ("gateway", "silent"), ("scripted", "silent"), ("scripted", "gone"),
+     ("streamer-live", "silent")],
+)  # fmt: skip
+def test_a_service_ends_though_its_broker_answers_nobody(made: Cluster, broker: EmbeddedKafka, service: str, how: str) -> None:
     coordinator = made.coordinator()
     worker = made.scripted()
-    job_id = made.send(script(f"silent-{service}", tasks=30, seconds=0.5), f"silent-{service}")
+    job_id = made.send(script(f"{how}-{service}", tasks=30, seconds=0.5), f"{how}-{service}")
     made.wait(job_id, lambda j: j.stage == 1 and j.stages[1].done >= 2)
     process = {"coordinator": lambda: coordinator, "scripted": lambda: worker, "gateway": lambda: made.gateway()[0]}.get(
         service, lambda: made.service(service)
     )()
     if service == "streamer-live":
         process.said("the table was read back")
-    os.kill(broker.pid, signal.SIGSTOP)
-    try:
+    with silent(broker) if how == "silent" else gone(broker):
         code = process.stop(SECONDS)
-    finally:
-        os.kill(broker.pid, signal.SIGCONT)
     # A worker cannot hand back what it had, and says so by its exit code; its leases run out.
     assert code in ((0, slots.EXIT_UNDELIVERED) if service == "scripted" else (0,)), process.tail()
     if service == "coordinator":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -11,6 +13,7 @@ from services.runtime.kafka.reader import Received, received
 from services.runtime.settings import Settings
 
 Partitions = Callable[[list[int]], None]
+CLOSE_SECONDS: Final = 5.0
 
 
 class GroupConsumer:
@@ -99,8 +102,14 @@ class GroupConsumer:
         return self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=10)[0]
 
     def close(self) -> None:
-        """Leave the group, so that the others take over at once."""
-        self._consumer.close()
+        """Leave the group, so that the others take over at once. Partitions are not reported as revoked any more.
+
+        Without a broker the client waits until there is one: it is left to that after CLOSE_SECONDS, and the session runs out.
+        """
+        self._on_revoke = self._on_assign = _nothing
+        closing = threading.Thread(target=self._consumer.close, name="leaving-group", daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
 
     def _places(self) -> list[TopicPartition]:
         return [TopicPartition(self.topic, p, o) for p, o in self._uncommitted.items()]
@@ -138,3 +147,6 @@ class GroupConsumer:
             self._uncommitted.pop(partition, None)
         self._on_revoke(numbers)
         consumer.incremental_unassign(list(places))
+
+
+def _nothing(_: list[int]) -> None: ...
