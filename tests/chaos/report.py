@@ -32,7 +32,7 @@ def words(result: Result) -> str:
         f"  answers    {_counts(result.answers)}",
         f"  checked    {_counts(result.checked)}",
         f"  noted      {_counts(result.noted)}",
-        f"  takeover   {', '.join(f'{s} {max(t):.1f} s (of {len(t)})' for s, t in result.takeovers.items())}",
+        f"  takeover   {', '.join(f'{s} {max(t):.1f} s (of {len(t)})' for s, t in result.taken_over.items())}",
         f"  drain      {', '.join(f'{s} {max(t):.1f} s (of {len(t)})' for s, t in result.drains.items())}",
         f"  quiet      {result.quiet_seconds} s after healing; {result.retried_by_hand} jobs retried by hand",
     ]
@@ -57,7 +57,7 @@ def _figures(runs: list[dict[str, Any]]) -> Iterable[str]:
     yield from _table("allowed, and noted", "times", _sum(runs, "noted"))
     yield "| service | takeovers | median | worst | goal |"
     yield "|---|---|---|---|---|"
-    for service, seconds in sorted(_lists(runs, "takeovers").items()):
+    for service, seconds in sorted(_lists(runs, "taken_over").items()):
         yield f"| {service} | {len(seconds)} | {statistics.median(seconds):.1f} s | {max(seconds):.1f} s | < {GOAL_SECONDS:.0f} s |"
     yield ""
     yield "| service | ended by SIGTERM | median | worst | goal |"
@@ -89,7 +89,7 @@ def _sum(runs: list[dict[str, Any]], field: str) -> Counter[str]:
 def _lists(runs: list[dict[str, Any]], field: str) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for run in runs:
-        for name, seconds in run[field].items():
+        for name, seconds in run.get(field, {}).items():
             found.setdefault(name, []).extend(seconds)
     return found
 

@@ -45,7 +45,7 @@ class Result:
     answers: dict[str, int] = field(default_factory=dict)
     checked: dict[str, int] = field(default_factory=dict)
     noted: dict[str, int] = field(default_factory=dict)
-    takeovers: dict[str, list[float]] = field(default_factory=dict)
+    taken_over: dict[str, list[float]] = field(default_factory=dict)
     """By service: from a kill to somebody else's next step with what was in its hands."""
     drains: dict[str, list[float]] = field(default_factory=dict)
     """By service: from SIGTERM to the end."""
@@ -163,7 +163,7 @@ def _fill(result: Result, verdict: Verdict, made: World, troubles: Troubles, cli
     result.answers = {str(status): count for status, count in sorted(clients.ledger.statuses.items())}
     result.checked, result.noted = dict(verdict.checked), dict(verdict.noted)
     result.findings = verdict.findings
-    result.takeovers = takeover.measure(troubles.kills, found, made.away)
+    result.taken_over = takeover.measure(troubles.kills, found, made.away, troubles.blows)
     for service in made.services:
         for end in service.exits:
             if end.wanted == "stop":

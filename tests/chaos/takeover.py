@@ -17,14 +17,21 @@ from tests.chaos.evidence import TASK_EVENTS, Evidence, event_of, of_process
 
 if TYPE_CHECKING:
     from services.runtime.kafka.reader import Received
-    from tests.chaos.troubles import Kill
+    from tests.chaos.troubles import Blow
 
 
-def measure(kills: list[Kill], found: Evidence, away: Callable[[float, float], bool]) -> dict[str, list[float]]:
-    """Seconds, by service. `away`: whether a broker was away at some moment between two times; nobody can take over then."""
+def measure(kills: list[Blow], found: Evidence, away: Callable[[float, float], bool], blows: list[Blow]) -> dict[str, list[float]]:
+    """Seconds, by service, of those with which nothing else interfered.
+
+    `away`: whether a broker was away at some moment between two times; nobody can take over then. `blows`: what hit processes; when
+    one hit those who might take over, there are two takeovers one after the other.
+    """
     result: dict[str, list[float]] = defaultdict(list)
     for kill in kills:
-        result[kill.kind] += [round(one.seconds, 2) for one in _of(kill, found) if not away(kill.at - 1, one.at)]
+        others = [blow.at for blow in blows if blow.kind == kill.kind and blow is not kill]
+        for taken in _of(kill, found):
+            if not away(kill.at - 1, taken.at) and not any(kill.at <= at <= taken.at for at in others):
+                result[kill.kind].append(round(taken.seconds, 2))
     return {service: sorted(several) for service, several in result.items() if several}
 
 
@@ -34,7 +41,7 @@ class _Taken(NamedTuple):
     seconds: float
 
 
-def _of(kill: Kill, found: Evidence) -> list[_Taken]:
+def _of(kill: Blow, found: Evidence) -> list[_Taken]:
     at_ms = int(kill.at * 1000)
     if kill.kind == "coordinator":
         return _coordinator(kill.service, at_ms, found)

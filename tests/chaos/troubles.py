@@ -28,8 +28,8 @@ POISON: Final = 5
 """Records at a time."""
 
 
-class Kill(NamedTuple):
-    """A process that was killed: which, and when."""
+class Blow(NamedTuple):
+    """What ends or stops a process: which, and when."""
 
     service: str
     kind: str
@@ -42,7 +42,9 @@ class Troubles:
     def __init__(self, world: World, clients: Clients, schedule: Schedule, follower: Follower) -> None:
         self.world, self.clients, self.schedule, self.follower = world, clients, schedule, follower
         self.count: Counter[str] = Counter()
-        self.kills: list[Kill] = []
+        self.kills: list[Blow] = []
+        self.blows: list[Blow] = []
+        """Kills, processes that were told to end, processes that sleep."""
         self._broker = asyncio.Lock()
         self._running: set[asyncio.Task[None]] = set()
         self._acts: dict[str, Callable[[Trouble], Coroutine[Any, Any, bool]]] = {
@@ -91,6 +93,10 @@ class Troubles:
         several = self.world.of(trouble.target)
         return several[trouble.pick % len(several)]
 
+    def _blow(self, service: Service, at: float) -> Blow:
+        self.blows.append(Blow(service.name, service.kind, at))
+        return self.blows[-1]
+
     # ── Processes ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _kill(self, trouble: Trouble) -> bool:
@@ -101,16 +107,19 @@ class Troubles:
         at = time.time()
         if not service.kill():
             return False
-        self.kills.append(Kill(service.name, service.kind, at))
+        self.kills.append(self._blow(service, at))
         return True
 
     async def _stop(self, trouble: Trouble) -> bool:
-        return self._target(trouble).terminate()
+        service = self._target(trouble)
+        self._blow(service, time.time())
+        return service.terminate()
 
     async def _zombie(self, trouble: Trouble) -> bool:
         service = self._target(trouble)
         if not service.sleep():
             return False
+        self._blow(service, time.time())
         self.world.told(f"{service.name} sleeps for {trouble.seconds:.0f} s")
         await asyncio.sleep(trouble.seconds)
         service.wake()
