@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import structlog
 
-from tests.unit.coordinator.simulation import Spec, World
+from tests.unit.coordinator.simulated import Spec
+from tests.unit.coordinator.simulation import World
 
 STEPS: dict[str, int] = {
     "run": 26, "request": 6, "intake": 4, "turn": 22, "skip": 1, "twice": 1, "tick": 4, "pass": 8, "jump": 5, "abort": 6,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.unit.coordinator import model
 from tests.unit.coordinator.auditor import Broken
 from tests.unit.coordinator.model import STEPS, Schedule, generate, run, scripted
-from tests.unit.coordinator.simulation import Spec
+from tests.unit.coordinator.simulated import Spec
 
 TOGETHER = 100
 """Schedules of the generator that are run each time; `python -m tests.unit.coordinator.model` runs others for as long as one likes."""
