@@ -202,7 +202,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         method="post", path="/v1/uploads/{upload_id}/complete", name="completeUpload",
         about="The bytes were sent: check that they are all there, and make the video playable.",
         answers={202: Answer("Acknowledged by Kafka; the same again for a repetition.", api.Accepted, ("Location",))},
-        problems=(404, 409, 413, 422, 503),
+        problems=(404, 409, 413, 422, 503, 507),
     ),
     Route(
         method="post", path="/v1/jobs", name="beginJob", about="A job for objects that are in storage already.", headers=_IDEMPOTENT,
@@ -310,7 +310,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="put", path="/v1/media/{key}", name="putMedia", about="Send the bytes of an upload, as POST /v1/uploads said.",
         query=(*_SIGNED, "size"), body="application/octet-stream", answers={200: Answer("Stored.", None, ("ETag",))},
-        problems=(400, 403, 408, 411, 413, 417, 503), open=True,
+        problems=(400, 403, 408, 411, 413, 417, 503, 507), open=True,
     ),
     Route(
         method="post", path="/videos", name="oldVideos", about="The wire of an older transcoder. Errors are `{\"message\": …}`.",
