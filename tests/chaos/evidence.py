@@ -67,12 +67,30 @@ class Evidence:
     """A copy of the bucket's assets, archives and shows, for programs that read files."""
 
 
+class Held:
+    """The tasks that workers have begun and not ended, from the events of the log."""
+
+    def __init__(self) -> None:
+        self._worker: dict[tuple[str, int, int, int], str] = {}
+
+    def note(self, event: TaskStarted | TaskFinished | TaskFailed | TaskReturned) -> None:
+        task = (event.job_id, event.stage, event.number, event.attempt)
+        if isinstance(event, TaskStarted):
+            self._worker[task] = event.worker
+        else:
+            self._worker.pop(task, None)
+
+    def of(self, name: str) -> list[tuple[str, int, int, int]]:
+        """What the process of that name has: job, stage, number, attempt."""
+        return [task for task, worker in self._worker.copy().items() if of_process(worker, name)]
+
+
 class Follower:
     """The latest status of every job, and the tasks that workers have in hand, from the log."""
 
     def __init__(self, settings: Settings) -> None:
         self.jobs: dict[str, JobStatus] = {}
-        self._held: dict[tuple[str, int, int, int], str] = {}
+        self._held = Held()
         self.changed = time.time()
         self._settings = settings
         self._ended = threading.Event()
@@ -85,7 +103,7 @@ class Follower:
 
     def busy(self, name: str) -> bool:
         """Whether the worker of that name has begun a task that has not ended."""
-        return any(of_process(worker, name) for worker in list(self._held.values()))
+        return bool(self._held.of(name))
 
     def open_jobs(self, accepted: set[str]) -> list[str]:
         """What is not over: accepted jobs that nobody knows, and jobs that have not ended or are not tidied up."""
@@ -117,11 +135,7 @@ class Follower:
             self.jobs[job.job_id] = job
             self.changed = time.time()
         elif received.topic == topics.JOB_EVENTS and isinstance(event := event_of(received), TASK_EVENTS):
-            task = (event.job_id, event.stage, event.number, event.attempt)
-            if isinstance(event, TaskStarted):
-                self._held[task] = event.worker
-            else:
-                self._held.pop(task, None)
+            self._held.note(event)
 
 
 def of_process(worker: str, name: str) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from schemas import topics
 from schemas.events import ATTEMPTS_A_RUN, TaskStarted, WorkerSeen
-from tests.chaos.evidence import TASK_EVENTS, Evidence, event_of, of_process
+from tests.chaos.evidence import TASK_EVENTS, Evidence, Held, event_of, of_process
 
 if TYPE_CHECKING:
     from services.runtime.kafka.reader import Received
@@ -51,23 +51,19 @@ def _of(kill: Blow, found: Evidence) -> list[_Taken]:
 
 
 def _worker(name: str, at_ms: int, found: Evidence) -> list[_Taken]:
-    held: dict[tuple[str, int, int, int], str] = {}
-    waiting: dict[tuple[str, int, int], int] = {}
+    held, waiting = Held(), dict[tuple[str, int, int], int]()
     taken: list[_Taken] = []
+    begun = False
     for received in sorted(found.records[topics.JOB_EVENTS], key=lambda r: r.timestamp_ms):
         event = event_of(received)
         if not isinstance(event, TASK_EVENTS):
             continue
-        task = (event.job_id, event.stage, event.number)
         if received.timestamp_ms <= at_ms:
-            if isinstance(event, TaskStarted):
-                held[(*task, event.attempt)] = event.worker
-            else:
-                held.pop((*task, event.attempt), None)
+            held.note(event)
             continue
-        if not waiting and held:
-            waiting = {key[:3]: key[3] for key, worker in held.items() if of_process(worker, name)}
-            held.clear()
+        if not begun:
+            begun, waiting = True, {(job, stage, number): attempt for job, stage, number, attempt in held.of(name)}
+        task = (event.job_id, event.stage, event.number)
         before = waiting.get(task, 1 << 60)
         if isinstance(event, TaskStarted) and event.attempt > before and event.attempt // ATTEMPTS_A_RUN == before // ATTEMPTS_A_RUN:
             taken.append(_Taken(received.timestamp_ms / 1000, (received.timestamp_ms - at_ms) / 1000))
