@@ -122,7 +122,7 @@ def step(job: JobStatus | None, event: JobEvent, now_ms: int) -> tuple[JobStatus
         case TaskFailed():
             _failed(job, event.stage, event.number, event.attempt, event.error, event.worker, now_ms, effects)
         case TaskReturned():
-            _returned(job, event.stage, event.number, event.attempt)
+            _returned(job, event.stage, event.number, event.attempt, now_ms)
     job.updated_ms = max(job.updated_ms, now_ms)
     return job, effects
 
@@ -181,7 +181,7 @@ def lose(job: JobStatus, silent: set[str], gone: set[str], now_ms: int) -> tuple
     stage = CLEANUP_STAGE if job.state in TERMINAL else job.stage
     for task in lost:
         if task.worker in gone:
-            _returned(job, stage, task.number, task.attempt)
+            _returned(job, stage, task.number, task.attempt, now_ms)
             continue
         error = _worker_lost(job, stage, task.number, task.worker)
         _failed(job, stage, task.number, task.attempt, error, task.worker, now_ms, effects)
@@ -277,10 +277,8 @@ def _started(job: JobStatus, event: TaskStarted, now_ms: int, effects: list[Effe
 
 
 def _finished(job: JobStatus, event: TaskFinished, now_ms: int, effects: list[Effect]) -> None:
-    if job.cleanup == "done" and event.stage == 0 and event.needs is None:
-        # Planned late: by a worker that was stopped for long, or out of a topic that nobody read. Nobody else would remove the plan.
-        job.cleanup = "waiting"
-        job.again = [Again(0, _first_attempt(job) + CLEANUP_ATTEMPTS * job.tidied, now_ms)]
+    if event.needs is None:
+        _tidy_again(job, event.stage, now_ms)
     if not _current(job, event.stage) or event.attempt < _first_attempt(job):
         return  # what an earlier run has left may have been tidied up since
     if event.needs is not None and _outstanding(job, event.number, event.attempt) is None:
@@ -348,6 +346,7 @@ def _advance(job: JobStatus, now_ms: int, effects: list[Effect]) -> None:
 def _failed(
     job: JobStatus, stage: int, number: int, attempt: int, error: ErrorInfo, worker: str, now_ms: int, effects: list[Effect]
 ) -> None:
+    _tidy_again(job, stage, now_ms)
     if not _current(job, stage) or _outstanding(job, number, attempt) is None:
         return
     _forget(job, number)
@@ -402,7 +401,8 @@ def _suspect(job: JobStatus, number: int) -> bool:
     return _count(job, number, "worker-lost") >= policy.of(job.kind).limit("worker-lost") - 1
 
 
-def _returned(job: JobStatus, stage: int, number: int, attempt: int) -> None:
+def _returned(job: JobStatus, stage: int, number: int, attempt: int, now_ms: int) -> None:
+    _tidy_again(job, stage, now_ms)
     if _current(job, stage) and _outstanding(job, number, attempt) is not None:
         _forget(job, number)
         job.again = [*job.again, Again(number, attempt + 1, 0)]
@@ -477,6 +477,14 @@ def _cleaned(job: JobStatus, now_ms: int) -> None:
     job.tidied += 1
     if job.retry_wanted:
         _retry(job, now_ms, [])
+
+
+def _tidy_again(job: JobStatus, stage: int, now_ms: int) -> None:
+    """Planned late: by a worker that was stopped for long, or out of a topic that nobody read. It may have stored a plan, also when it was
+    told to stop meanwhile, and nobody else would remove that."""
+    if job.cleanup == "done" and stage == 0:
+        job.cleanup = "waiting"
+        job.again = [Again(0, _first_attempt(job) + CLEANUP_ATTEMPTS * job.tidied, now_ms)]
 
 
 # ── Small parts ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -177,6 +177,8 @@ class Worker:
             return False
         running = self.running.pop(pick % len(self.running))
         task = running.task
+        if task.role == "plan" and (running.cancelled or failure is not None) and pick // 2 % 2 and not self.world.spec(task.job_id).needs:
+            self.world.store.plan(task.job_id)  # it was stored, and nobody has heard of it
         if running.cancelled:
             outcome = self._failed(task, "cancelled", "cancelled")
         elif failure is not None:

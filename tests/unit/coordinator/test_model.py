@@ -49,6 +49,10 @@ KEPT: dict[str, Schedule] = {
         "kill run=1 cancel turn jump=3",
         Spec(stages=(1,)),
     ),
+    "a plan that was stored by a task that was told to stop after its job had been tidied up stayed in the store": scripted(
+        "run turn work freeze cancel turn jump=3 run end=2",
+        Spec(stages=(1,)),
+    ),
     "failures of a finished task stayed in the status": scripted("", Spec(stages=(1, 2), curse=(2, 0, "kills"))),
 }
 """What was wrong, and the shortest way to it."""
