@@ -72,8 +72,8 @@ chaos: setup-dev ## do to everything what may happen to it: SEED=7 MINUTES=3 BRO
 	$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES) --brokers $(BROKERS) --record tests/chaos/runs.jsonl
 	$(BIN)/python -m tests.chaos.report
 
-bench: setup-dev ## measure, and write benchmarks/results.md
-	$(BIN)/python -m benchmarks
+bench: setup-dev ## measure, and write benchmarks/results.md; ONLY="loop drain" for some
+	$(BIN)/python -m benchmarks --keep $(ONLY)
 
 generate: setup-dev ## write the generated files: schemas, API descriptions, the settings table
 	$(BIN)/python -m schemas.generate

@@ -1,4 +1,5 @@
-"""`python -m benchmarks [NAME …]`: run the benchmarks, print the table and write benchmarks/results.md (all of them only)."""
+"""`python -m benchmarks [--keep] [NAME …]`: run the benchmarks, or all, and print their tables; `--keep` writes them into
+benchmarks/results.md, each when it has ended, in the place of what it said before."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ import structlog
 
 NAMES = ("ladder", "streaming", "archives", "polls", "watching", "loop", "rebuild", "pressure", "drain", "memory")
 RESULTS = Path(__file__).with_name("results.md")
+HEAD = "# Figures\n\nWritten by `make bench`, or `make bench ONLY=loop`. Absolute times belong to the machine and its load.\n"
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -25,26 +27,33 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", *notes]).rstrip() + "\n"
 
 
-def main(names: list[str]) -> int:
+def keep(results: str, name: str, made: str) -> str:
+    """The text of results.md with what one benchmark has measured in its section."""
+    sections = {title: text for title, _, text in (part.partition("\n") for part in results.split("\n## ")[1:])}
+    sections[name] = f"\n{time.strftime('%Y-%m-%d')}, {_machine()}\n\n{made}"
+    return HEAD + "".join(f"\n## {title}\n{sections[title].rstrip()}\n" for title in NAMES if title in sections)
+
+
+def _machine() -> str:
+    return (
+        f"{os.cpu_count()} processors, {platform.machine()}, Python {platform.python_version()}, load at the end {os.getloadavg()[0]:.1f}."
+    )
+
+
+def main(arguments: list[str]) -> int:
     """Run the named benchmarks, or all."""
+    names = [name for name in arguments if name != "--keep"]
     unknown = [n for n in names if n not in NAMES]
     if unknown:
         sys.stderr.write(f"no benchmark is called {unknown[0]!r}; there are {', '.join(NAMES)}\n")
         return 2
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    rows: list[dict[str, Any]] = []
     for name in names or NAMES:
         sys.stderr.write(f"── {name}\n")
-        rows += importlib.import_module(f"benchmarks.{name}").run()
-    made = table(rows)
-    sys.stdout.write(made)
-    if not names:
-        head = (
-            "# Figures\n\nWritten by `make bench`. Absolute times belong to the machine: "
-            f"{os.cpu_count()} processors, {platform.machine()}, Python {platform.python_version()}, "
-            f"load {os.getloadavg()[0]:.1f}, {time.strftime('%Y-%m-%d')}.\n\n"
-        )
-        RESULTS.write_text(head + made)
+        made = table(importlib.import_module(f"benchmarks.{name}").run())
+        sys.stdout.write(made)
+        if "--keep" in arguments:
+            RESULTS.write_text(keep(RESULTS.read_text(), name, made))
     return 0
 
 
