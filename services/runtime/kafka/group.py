@@ -102,11 +102,12 @@ class GroupConsumer:
         return self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=10)[0]
 
     def close(self) -> None:
-        """Leave the group, so that the others take over at once. Partitions are not reported as revoked any more.
+        """Leave the group, so that the others take over at once. Nothing is reported any more.
 
         Without a broker the client waits until there is one: it is left to that after CLOSE_SECONDS, and the session runs out.
         """
         self._on_revoke = self._on_assign = _nothing
+        self._on_commit = None
         closing = threading.Thread(target=self._consumer.close, name="leaving-group", daemon=True)
         closing.start()
         closing.join(CLOSE_SECONDS)
