@@ -90,7 +90,7 @@ def _measured(settings: Settings, folder: Path, service: str, is_ready: Callable
         began = time.monotonic()
         process = Process([*SERVICE, service], child_environment(settings), Path(log.name))
     try:
-        while not is_ready(process.tail(1000)):
+        while not is_ready(process.tail(100_000)):  # jobs whose time is over while the log is read are told of, too
             if time.monotonic() - began > LONGEST_SECONDS or process.process.poll() is not None:
                 raise TimeoutError(f"the {service} did not become ready:\n{process.tail()}")
             time.sleep(0.05)
