@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -27,6 +28,7 @@ TRANSACTION_TIMEOUT_MS = 60_000
 leaves the last stable offset where it was for ever. Within 60 s the new owner ends the transaction properly instead."""
 CALL_SECONDS = 15.0
 """One librdkafka call of a transaction. It may block longer all the same, so callers need a watchdog."""
+CLOSE_SECONDS = 2.0
 HEAL_KEY = b"@heal"
 
 
@@ -121,8 +123,15 @@ class PartitionLog:
         producer.commit_transaction(CALL_SECONDS)
 
     def close(self) -> None:
-        """Let go of the client. Nothing is aborted: the next owner's fence does that."""
-        self._producer = None
+        """Let go of the client. Nothing is aborted: the next owner's fence does that.
+
+        Answers that are under way are waited for: a fenced client that was freed while the broker refused another of its requests has
+        ended the process (librdkafka 2.16).
+        """
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with suppress(KafkaException, SystemError):
+                producer.flush(CLOSE_SECONDS)
 
     def _produce(self, producer: Producer, record: Record) -> None:
         while True:
