@@ -16,6 +16,7 @@ import msgspec
 
 from schemas import envelope
 from schemas.events import (
+    TERMINAL,
     CancelRequested,
     FollowUp,
     ObjectRef,
@@ -39,6 +40,8 @@ PATIENCE_SECONDS: Final = 240.0
 PASSING: Final = frozenset({429, 502, 503, 504, 507})
 """Answers after which a client comes again: too many, store or broker away, disk full."""
 POLL_SECONDS: Final = 0.3
+RETRY_SECONDS: Final = 120.0
+RETRIES: Final = 10
 TARGETS: Final = 12
 """Archives of other orders with this in common have the same target, and replace each other."""
 
@@ -123,9 +126,23 @@ class Clients:
             return
         await asyncio.sleep(order.retry_after)
         if order.kind == "zip-missing":
+            await self._end_of(placed.job_id)
             key = sources.missing_key(order)
             await asyncio.to_thread(sources.put, self.world.store, self.world.bucket, self.stock, key, b"here it is")
-        placed.retried = await self._command(order, placed.job_id, "retry", RetryRequested(job_id=placed.job_id))
+        for _ in range(RETRIES if order.kind == "zip-missing" else 1):
+            placed.retried = await self._command(order, placed.job_id, "retry", RetryRequested(job_id=placed.job_id))
+            if placed.retried:
+                break
+            await asyncio.sleep(1.0)  # the other gateway has not heard of the end yet
+
+    async def _end_of(self, job_id: str) -> None:
+        """Wait until a gateway says that the job has ended: before, there is nothing to retry. Not for ever, or the run would not end."""
+        until = time.time() + RETRY_SECONDS
+        while time.time() < until:
+            status, said = await self._ask("GET", f"/v1/jobs/{job_id}", fine={200, 404})
+            if status == 200 and said["state"] in TERMINAL:
+                return
+            await asyncio.sleep(1.0)
 
     async def _command(self, order: Order, job_id: str, what: str, event: msgspec.Struct) -> bool:
         """Cancel or retry, by HTTP or by topic. Whether it was accepted."""
