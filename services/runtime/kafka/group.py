@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -14,6 +15,8 @@ from services.runtime.settings import Settings
 
 Partitions = Callable[[list[int]], None]
 CLOSE_SECONDS: Final = 5.0
+REPEAT_SECONDS: Final = 0.5
+"""Until a commit that was refused is asked for again: a group that is being put in order refuses all of them."""
 
 
 class GroupConsumer:
@@ -43,6 +46,7 @@ class GroupConsumer:
         self._on_commit = on_commit
         self._uncommitted: dict[int, int] = {}
         self._committing = False
+        self._commit_after = 0.0
         self._consumer = Consumer(config | {"on_commit": self._committed})
         self._consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
 
@@ -116,7 +120,7 @@ class GroupConsumer:
         return [TopicPartition(self.topic, p, o) for p, o in self._uncommitted.items()]
 
     def _commit(self) -> None:
-        if self._committing or not self._uncommitted:
+        if self._committing or not self._uncommitted or time.monotonic() < self._commit_after:
             return
         try:
             self._consumer.commit(offsets=self._places(), asynchronous=True)
@@ -130,6 +134,8 @@ class GroupConsumer:
         for place in places:
             if error is None and place.error is None and self._uncommitted.get(place.partition) == place.offset:
                 del self._uncommitted[place.partition]
+        if error is not None or any(place.error is not None for place in places):
+            self._commit_after = time.monotonic() + REPEAT_SECONDS
         if not self._uncommitted and self._on_commit is not None:
             self._on_commit()
 

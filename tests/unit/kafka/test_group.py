@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from services.runtime.kafka import group as module
-from services.runtime.kafka.group import GroupConsumer
+from services.runtime.kafka.group import REPEAT_SECONDS, GroupConsumer
 from services.runtime.settings import Settings
 
 NOT_NOW = KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
@@ -53,6 +53,14 @@ def told() -> list[str]:
 
 
 @pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that have passed; the last one is now."""
+    seconds = [0.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: seconds[-1]))
+    return seconds
+
+
+@pytest.fixture
 def member(monkeypatch: pytest.MonkeyPatch, told: list[str]) -> GroupConsumer:
     monkeypatch.setattr(module, "Consumer", Client)
     nothing: Callable[[list[int]], None] = lambda _: None  # noqa: E731
@@ -90,11 +98,16 @@ def test_the_newer_commit_waits_for_the_answer_to_the_older(member: GroupConsume
 
 
 @pytest.mark.parametrize(("error", "but"), [(NOT_NOW, -1), (None, 1)])
-def test_a_commit_that_was_refused_is_repeated(member: GroupConsumer, told: list[str], error: KafkaError | None, but: int) -> None:
+def test_a_commit_that_was_refused_is_repeated(
+    member: GroupConsumer, told: list[str], clock: list[float], error: KafkaError | None, but: int
+) -> None:
     client = client_of(member)
     member.commit({1: 3})
     client.answered(error, but=but)
     assert told == []
+    member.poll(0)
+    assert client.asked == [{1: 3}], "not at once"
+    clock.append(REPEAT_SECONDS)
     member.poll(0)
     assert client.asked == [{1: 3}, {1: 3}]
     client.answered()
@@ -110,11 +123,12 @@ def test_a_commit_that_could_not_be_sent_is_sent_later(member: GroupConsumer) ->
     assert client.asked == [{0: 5}]
 
 
-def test_nothing_is_committed_for_a_partition_that_is_another_members_now(member: GroupConsumer) -> None:
+def test_nothing_is_committed_for_a_partition_that_is_another_members_now(member: GroupConsumer, clock: list[float]) -> None:
     client = client_of(member)
     member.commit({0: 5})
     client.answered(NOT_NOW)
     client.revoke(client, places(0))
+    clock.append(REPEAT_SECONDS)
     assert not member.commit({0: 6})
     member.poll(0)
     assert client.asked == [{0: 5}]
