@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -14,6 +11,7 @@ import pytest
 from services.runtime.jobs import slots
 from services.runtime.kafka.local import EmbeddedKafka
 from tests.servers.busy import SERVICES, children
+from tests.servers.kafka import gone, silent
 from tests.servers.processes import Cluster, cluster, script
 
 pytestmark = pytest.mark.kafka
@@ -25,24 +23,6 @@ SECONDS = 45.0
 def made(broker: EmbeddedKafka, tmp_path: Path) -> Iterator[Cluster]:
     with cluster(broker.bootstrap_servers, tmp_path, REELWORKS_SLOTS="2", REELWORKS_DRAIN_SECONDS="3") as running:
         yield running
-
-
-@contextmanager
-def silent(broker: EmbeddedKafka) -> Iterator[None]:
-    os.kill(broker.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(broker.pid, signal.SIGCONT)
-
-
-@contextmanager
-def gone(broker: EmbeddedKafka) -> Iterator[None]:
-    broker.kill()
-    try:
-        yield
-    finally:
-        broker.start()
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -20,6 +20,7 @@ from schemas.events import PlaylistChanged, StreamReady
 from services.runtime.kafka.local import EmbeddedKafka
 from services.runtime.kafka.producer import Record, record
 from services.runtime.media.presentation import folder_of, init_key, segment_key
+from tests.servers.kafka import gone
 from tests.servers.processes import SERVICE, Cluster, Process, cluster
 from tests.unit.streamer.segments import ALL, HIGH, LOW, RECIPE, SOUND, listed, ready
 
@@ -304,11 +305,8 @@ def test_told_to_stop_while_the_broker_is_away_it_ends(servers: Cluster, film: F
     process = live(servers)
     film.encoded(HIGH, 0)
     film.until_listed(HIGH, 1)
-    broker.kill()
-    try:
+    with gone(broker):
         assert process.stop() == 0
-    finally:
-        broker.start()
 
 
 def test_one_that_was_asleep_while_another_took_over_changes_nothing(servers: Cluster, film: Film) -> None:

@@ -12,6 +12,7 @@ import pytest
 from schemas import envelope, topics
 from schemas.events import CancelRequested, JobStatus, RetryRequested
 from services.runtime.kafka.local import EmbeddedKafka
+from tests.servers.kafka import gone
 from tests.servers.processes import Cluster, script
 from tests.servers.up import until
 
@@ -106,13 +107,10 @@ def test_kill_of_the_broker_in_the_middle_is_survived_by_all(loop: Cluster, brok
 
 
 def test_what_is_started_while_the_broker_is_away_works_when_it_is_back(loop: Cluster, broker: EmbeddedKafka) -> None:
-    broker.kill()
-    try:
+    with gone(broker):
         coordinator, worker = loop.coordinator(keep=True), loop.scripted(keep=True)
         until(lambda: coordinator.starts > 1 and "the consumer begins again" in worker.tail(), 60, loop.tails)
         assert "no Kafka broker answers" in coordinator.tail()
-    finally:
-        broker.start()
     assert loop.end(loop.send(script("late-broker"), "late-broker"), 120).state == "succeeded"
 
 

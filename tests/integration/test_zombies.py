@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
@@ -23,22 +20,13 @@ from services.coordinator import watchdog
 from services.runtime.kafka import client
 from services.runtime.kafka.local import EmbeddedKafka
 from services.runtime.kafka.reader import Received, received
+from tests.servers.kafka import silent
 from tests.servers.processes import Cluster, Process, script
 
 pytestmark = pytest.mark.kafka
 SESSION_SECONDS = 6.0
 """Of the broker's groups (services/runtime/kafka/local.py)."""
 LEASE_SECONDS = 8.0
-
-
-@contextlib.contextmanager
-def silent(broker: EmbeddedKafka) -> Iterator[None]:
-    """A broker that holds its connections and answers nobody."""
-    os.kill(broker.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(broker.pid, signal.SIGCONT)
 
 
 def uncommitted(loop: Cluster, topic: str) -> list[Received]:

@@ -6,6 +6,7 @@ No coordinator may run on it: tests of the gateway write statuses as one would, 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,3 +57,23 @@ def loop(broker: EmbeddedKafka, tmp_path: Path) -> Iterator[Cluster]:
     """Processes on it, of which none has been started; workers have two slots."""
     with cluster(broker.bootstrap_servers, tmp_path, REELWORKS_SLOTS="2") as made:
         yield made
+
+
+@contextmanager
+def silent(broker: EmbeddedKafka) -> Iterator[None]:
+    """A broker that holds its connections and answers nobody."""
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+
+
+@contextmanager
+def gone(broker: EmbeddedKafka) -> Iterator[None]:
+    """A broker that was killed, and is started again at the end."""
+    broker.kill()
+    try:
+        yield
+    finally:
+        broker.start()
