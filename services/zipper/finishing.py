@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +16,7 @@ from services.runtime.archives.records import Entry, central_directory, header_b
 from services.runtime.jobs.context import TaskContext
 from services.runtime.jobs.failures import Cancelled, TaskError, Transient
 from services.runtime.jobs.handler import Finished, Results
-from services.runtime.storage.base import NotFound, ObjectInfo, ObjectStore, PreconditionFailed, StorageError
+from services.runtime.storage.base import NotFound, ObjectInfo, PreconditionFailed, StorageError
 from services.runtime.telemetry.logging import get_logger
 from services.runtime.together import to_the_end
 from services.zipper.archive import (
@@ -156,14 +156,11 @@ async def _publish(
     try:
         if parts or made.at > PART_BYTES:
             parts = [*parts, *await _tail(layout, made, end, uploads, meter, ctx)]
-            replaces = await _replaces(target, store)
-            info = await _appear(_complete(archive, parts, uploads, once=not replaces), target, ctx, replaces=replaces)
+            info = await _appear(lambda once: _complete(archive, parts, uploads, once=once), target, ctx)
         else:
             body = b"".join([*[await _left(n, meter, ctx) for n in made.left], end])
             meter.sent(len(body))
-            replaces = await _replaces(target, store)
-            written = store.put(target.key, body, content_type=CONTENT_TYPE, if_none_match=not replaces)
-            info = await _appear(written, target, ctx, replaces=replaces)
+            info = await _appear(lambda once: store.put(target.key, body, content_type=CONTENT_TYPE, if_none_match=once), target, ctx)
     except (PreconditionFailed, NotFound) as wrong:
         return await _earlier(archive, made, end, wrong, ctx)
     if info.size != made.at + len(end):
@@ -176,12 +173,12 @@ async def _publish(
     return info
 
 
-async def _replaces(target: Target, store: ObjectStore) -> bool:
+async def _replaces(target: Target, ctx: TaskContext) -> bool:
     """Whether there is something to replace. Where there is not, the archive may appear only if that is still so, and can be taken back."""
     if not target.replace:
         return False
     try:
-        await store.head(target.key)
+        await ctx.storage.bucket(target.bucket).head(target.key)
     except NotFound:
         return False
     return True
@@ -202,12 +199,14 @@ async def _complete(archive: Archive, parts: list[Stored], uploads: Uploads, *, 
         return await store.complete_upload(upload, [there[part.number] for part in named], if_none_match=once)
 
 
-async def _appear(publishing: Coroutine[Any, Any, ObjectInfo], target: Target, ctx: TaskContext, *, replaces: bool) -> ObjectInfo:
+async def _appear(publish: Callable[[bool], Awaitable[ObjectInfo]], target: Target, ctx: TaskContext) -> ObjectInfo:
     """Make the archive appear and note that it has: another job may replace it before this attempt is counted, and a cancel may come in
     between. So a cancel waits for the note. Of a job that is over and tidied up nothing appears for long."""
 
+    replaces = await _replaces(target, ctx)
+
     async def work() -> ObjectInfo:
-        info, home = await publishing, ctx.storage.bucket("")
+        info, home = await publish(not replaces), ctx.storage.bucket("")
         note = Appeared(archive=info, replaced=replaces)
         await home.put(appeared_key(ctx.job_id), msgspec.json.encode(note), content_type="application/json")
         if await ctx.over():
