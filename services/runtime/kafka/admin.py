@@ -24,6 +24,7 @@ from confluent_kafka.admin import (
 from schemas.topics import TOPICS, Topic
 from services.runtime.kafka import refusals
 from services.runtime.kafka.client import Config, base
+from services.runtime.kafka.passing import describe
 from services.runtime.settings import Settings, SettingsError
 
 
@@ -185,7 +186,7 @@ def _wait_for_leaders(client: AdminClient, topics: Sequence[Topic], seconds: flo
 
 def partition_count(settings: Settings, topic: str) -> int:
     """Partitions that the topic really has. Raises TopicError when it is absent."""
-    described = AdminClient(base(settings)).list_topics(topic, timeout=15).topics[topic]
+    described = describe(AdminClient(base(settings)), topic, seconds=15.0)
     refusals.check(described.error, settings, what=f"Describe on the topic {topic}")
     if described.error is not None or not described.partitions:
         raise TopicError(f"the topic {topic} does not exist: run `reelworks topics apply`")

@@ -101,10 +101,6 @@ class GroupConsumer:
         if self._uncommitted:
             self._consumer.commit(offsets=self._places(), asynchronous=False)
 
-    def low_watermark(self, partition: int) -> int:
-        """The oldest offset that is still there."""
-        return self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=10)[0]
-
     def close(self) -> None:
         """Leave the group, so that the others take over at once. Nothing is reported any more.
 

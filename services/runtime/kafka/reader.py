@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 import msgspec
@@ -12,10 +12,13 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Me
 
 from services.runtime.kafka import client, refusals
 from services.runtime.kafka.partitioner import partition_of
+from services.runtime.kafka.passing import describe, outlast
 from services.runtime.settings import Settings
 
 Place = tuple[str, int]
 """Topic and partition."""
+ANSWER_SECONDS = 15.0
+"""What a question about offsets may take, with the troubles of the broker that it outlasts."""
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
@@ -58,19 +61,23 @@ def received(message: Message, *, with_headers: bool = True) -> Received:
     )
 
 
-def watermarks(consumer: Consumer, place: TopicPartition, *, seconds: float = 15.0) -> tuple[int, int]:
-    """First and next offset of a partition. Waits out what passes: a topic just made has no leader yet."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return consumer.get_watermark_offsets(place, timeout=seconds)
-        except KafkaException as wrong:
-            if (not wrong.args[0].retriable() and wrong.args[0].code() not in _PASSING) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+def watermarks(consumer: Consumer, place: TopicPartition, *, seconds: float = ANSWER_SECONDS) -> tuple[int, int]:
+    """First and next offset of a partition."""
+    return outlast(lambda: consumer.get_watermark_offsets(place, timeout=seconds), seconds=seconds)
 
 
-_PASSING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._TRANSPORT}
+def _since(consumer: Consumer, places: Iterable[Place], at_ms: int) -> list[TopicPartition]:
+    """Of each partition the first offset whose record is not older than `at_ms`; negative when there is none."""
+    asked = [TopicPartition(topic, partition, at_ms) for topic, partition in places]
+
+    def answered() -> list[TopicPartition]:
+        found = consumer.offsets_for_times(asked, timeout=ANSWER_SECONDS)
+        for place in found:
+            if place.error is not None:
+                raise KafkaException(place.error)
+        return found
+
+    return outlast(answered, seconds=ANSWER_SECONDS)
 
 
 class LogReader:
@@ -101,7 +108,7 @@ class LogReader:
         self.positions: dict[Place, int] = {}
         start = start or {}
         for topic in topics:
-            described = self._consumer.list_topics(topic, timeout=15).topics[topic]
+            described = describe(self._consumer, topic, seconds=ANSWER_SECONDS)
             refusals.check(described.error, settings, what=f"Read on the topic {topic}")
             partitions = list(described.partitions)
             for partition in partitions if key is None or not partitions else [partition_of(key, len(partitions))]:
@@ -120,7 +127,7 @@ class LogReader:
             self._consumer.assign([TopicPartition(t, p, OFFSET_END) for t, p in self.ends])
             return self
         since = int((time.time() - back_seconds) * 1000)
-        found = self._consumer.offsets_for_times([TopicPartition(t, p, since) for t, p in self.ends], timeout=15)
+        found = _since(self._consumer, self.ends, since)
         # "The end" is looked up later, when reading begins: what comes in between would be missed.
         self._consumer.assign(
             [TopicPartition(f.topic, f.partition, f.offset if f.offset >= 0 else self.ends[(f.topic, f.partition)]) for f in found]
@@ -133,7 +140,7 @@ class LogReader:
         # The end of a partition is told by an empty fetch: who does not stay need not have it stand for long.
         self = cls(settings, topics, key=key, fetch_wait_ms=10)
         if at_ms > 0 and self.ends:
-            for found in self._consumer.offsets_for_times([TopicPartition(t, p, at_ms) for t, p in self.ends], timeout=15):
+            for found in _since(self._consumer, self.ends, at_ms):
                 place = (found.topic, found.partition)
                 self.positions[place] = found.offset if found.offset >= 0 else self.ends[place]
         left = [TopicPartition(t, p, at) for (t, p), at in self.positions.items() if at < self.ends[(t, p)]]
