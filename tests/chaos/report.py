@@ -7,7 +7,7 @@ import json
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,8 +48,7 @@ def _figures(runs: list[dict[str, Any]]) -> Iterable[str]:
     green = [run for run in runs if not run["findings"]]
     clusters = sum(run["brokers"] > 1 for run in runs)
     yield f"{len(runs)} runs on record, of {sum(run['minutes'] for run in runs):g} minutes of trouble, {clusters} of them on three brokers;"
-    seeds = ", ".join(str(run["seed"]) for run in runs)
-    yield f"{len(green)} without a finding, the last {_in_a_row(runs)} of them in a row. Seeds: {seeds}."
+    yield f"{len(green)} without a finding, the last {_in_a_row(runs)} of them in a row. Seeds: {_ranges([run['seed'] for run in runs])}."
     yield ""
     yield from _table("fault", "times", _sum(runs, "troubles"))
     yield from _table("jobs, by kind and end", "times", _sum(runs, "states"))
@@ -68,6 +67,17 @@ def _figures(runs: list[dict[str, Any]]) -> Iterable[str]:
     quiet = [run["quiet_seconds"] for run in runs]
     if quiet:
         yield f"From healing to the end of the last job: median {statistics.median(quiet):.0f} s, worst {max(quiet):.0f} s."
+
+
+def _ranges(seeds: Sequence[int]) -> str:
+    """Those that follow each other, as "1–13"; in the order in which they were run. Pure."""
+    told: list[list[int]] = []
+    for seed in seeds:
+        if told and seed == told[-1][-1] + 1:
+            told[-1].append(seed)
+        else:
+            told.append([seed])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in told)
 
 
 def _in_a_row(runs: list[dict[str, Any]]) -> int:
