@@ -47,7 +47,7 @@ check: setup-dev ## under a minute: format, lint, types, imports, generated file
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target check-units check-rest check-audits
 
 check-units:
-	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile tests/unit
 
 check-rest:
 	$(BIN)/ruff format --check .
