@@ -186,7 +186,7 @@ def _wait_for_leaders(client: AdminClient, topics: Sequence[Topic], seconds: flo
 
 def partition_count(settings: Settings, topic: str) -> int:
     """Partitions that the topic really has. Raises TopicError when it is absent."""
-    described = describe(AdminClient(base(settings)), topic, seconds=15.0)
+    described = describe(AdminClient(base(settings)), topic)
     refusals.check(described.error, settings, what=f"Describe on the topic {topic}")
     if described.error is not None or not described.partitions:
         raise TopicError(f"the topic {topic} does not exist: run `reelworks topics apply`")

@@ -33,9 +33,11 @@ PASSING: Final = frozenset(
     }
 )
 PAUSE_SECONDS: Final = 0.05
+ANSWER_SECONDS: Final = 15.0
+"""What a question may take, with the troubles of the broker that it outlasts."""
 
 
-def outlast(question: Callable[[], T], *, seconds: float) -> T:
+def outlast(question: Callable[[], T], *, seconds: float = ANSWER_SECONDS) -> T:
     """The answer; asked again while an error passes, for so long. Raises the KafkaException that did not pass."""
     deadline = time.monotonic() + seconds
     while True:
@@ -48,7 +50,7 @@ def outlast(question: Callable[[], T], *, seconds: float) -> T:
             time.sleep(PAUSE_SECONDS)
 
 
-def describe(client: Consumer | AdminClient, topic: str, *, seconds: float) -> TopicMetadata:
+def describe(client: Consumer | AdminClient, topic: str, *, seconds: float = ANSWER_SECONDS) -> TopicMetadata:
     """What the broker says of a topic. Its `error` is left to the caller when it does not pass by itself: no such topic, no right to it."""
 
     def described() -> TopicMetadata:

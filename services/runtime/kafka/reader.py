@@ -12,13 +12,11 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Me
 
 from services.runtime.kafka import client, refusals
 from services.runtime.kafka.partitioner import partition_of
-from services.runtime.kafka.passing import describe, outlast
+from services.runtime.kafka.passing import ANSWER_SECONDS, describe, outlast
 from services.runtime.settings import Settings
 
 Place = tuple[str, int]
 """Topic and partition."""
-ANSWER_SECONDS = 15.0
-"""What a question about offsets may take, with the troubles of the broker that it outlasts."""
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
@@ -77,7 +75,7 @@ def _since(consumer: Consumer, places: Iterable[Place], at_ms: int) -> list[Topi
                 raise KafkaException(place.error)
         return found
 
-    return outlast(answered, seconds=ANSWER_SECONDS)
+    return outlast(answered)
 
 
 class LogReader:
@@ -108,7 +106,7 @@ class LogReader:
         self.positions: dict[Place, int] = {}
         start = start or {}
         for topic in topics:
-            described = describe(self._consumer, topic, seconds=ANSWER_SECONDS)
+            described = describe(self._consumer, topic)
             refusals.check(described.error, settings, what=f"Read on the topic {topic}")
             partitions = list(described.partitions)
             for partition in partitions if key is None or not partitions else [partition_of(key, len(partitions))]:
