@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from services.runtime.archives.checksums import combine
 from services.runtime.archives.records import Entry, Method, central_directory, local_header
+from tests import trees
 
 SECONDS = 120
 """So long a reader may take: the slowest needs a tenth of it."""
@@ -181,8 +182,7 @@ def check(reader: Reader, archive: Path, files: Sequence[File], scratch: Path) -
 
 def unpacked(folder: Path) -> dict[str, tuple[bytes, int]]:
     """Content and date, in seconds, of every file below a folder."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): (path.read_bytes(), int(path.stat().st_mtime)) for path in files}
+    return {str(path.relative_to(folder)): (path.read_bytes(), int(path.stat().st_mtime)) for path in trees.files(folder)}
 
 
 def run(command: Sequence[str], *, time_zone: str = "UTC", cwd: Path | None = None) -> bytes:

@@ -22,7 +22,7 @@ from services.runtime.storage import keys
 from services.runtime.testing import Done, JobEnvironment, Needed
 from services.streamer.handler import handler as streamer
 from services.transcoder.handler import handler as transcoder
-from tests import broken_media, clips, containers
+from tests import broken_media, clips, containers, trees
 from tests.broken_media import Broken, Traps, broken
 
 MEMORY: Final = 1024**3
@@ -152,10 +152,10 @@ async def outcome(handler: JobHandler, folder: Path, file: Broken) -> Outcome:
             ended: Outcome = await environment.run(request)
         except (Permanent, Needed) as wrong:
             ended = wrong
-        assert [p for p in (folder / "scratch").rglob("*") if not p.is_dir()] == []
+        assert trees.files(folder / "scratch") == []
         assert not await environment.keys("jobs/")
-        for path in (folder / "bucket").rglob("*"):
-            if path.is_file() and path != folder / "bucket" / key:
+        for path in trees.files(folder / "bucket"):
+            if path != folder / "bucket" / key:
                 assert MARK not in path.read_bytes()
         if isinstance(ended, Done):
             check_film(environment, ended)

@@ -10,6 +10,7 @@ import pytest
 
 from services.runtime.jobs import slots
 from services.runtime.kafka.local import EmbeddedKafka
+from tests import trees
 from tests.servers.busy import SERVICES, children
 from tests.servers.kafka import gone, silent
 from tests.servers.processes import Cluster, cluster, script
@@ -32,7 +33,7 @@ def test_a_busy_service_that_is_told_to_stop_ends_in_order(made: Cluster, servic
         assert busy.process.process.poll() is None
         assert busy.process.stop(SECONDS) == 0, busy.process.tail()
         assert [child for child in started if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
-        assert [path for path in (made.folder / "scratch").rglob("*") if path.is_file()] == []
+        assert trees.files(made.folder / "scratch") == []
         busy.check()
 
 

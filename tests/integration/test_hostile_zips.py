@@ -23,6 +23,7 @@ from services.runtime.kafka import admin
 from services.runtime.kafka.local import EmbeddedKafka
 from services.runtime.kafka.producer import Record
 from services.runtime.settings import Settings
+from tests import trees
 from tests.servers.processes import Cluster, cluster
 
 pytestmark = pytest.mark.kafka
@@ -186,8 +187,8 @@ def kept(services: Cluster) -> dict[str, str]:
     """Everything that no archive may change: the objects, and what lies beside the bucket."""
     found: dict[str, str] = {}
     for folder in (services.library / "in", services.library / "lists", services.library.parent / "secrets"):
-        for path in folder.rglob("*"):
-            if path.is_file() and path.stat().st_size < 32 * 1024**2:
+        for path in trees.files(folder):
+            if path.stat().st_size < 32 * 1024**2:
                 found[str(path.relative_to(services.folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 

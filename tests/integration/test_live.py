@@ -20,6 +20,7 @@ from schemas.events import PlaylistChanged, StreamReady
 from services.runtime.kafka.local import EmbeddedKafka
 from services.runtime.kafka.producer import Record, record
 from services.runtime.media.presentation import folder_of, init_key, segment_key
+from tests import trees
 from tests.servers.kafka import gone
 from tests.servers.processes import SERVICE, Cluster, Process, cluster
 from tests.unit.streamer.segments import ALL, HIGH, LOW, RECIPE, SOUND, listed, ready
@@ -96,7 +97,7 @@ class Film:
 
     def _watch(self) -> None:
         while not self._ended.wait(0.005):
-            for path in self.folder.rglob("*.m3u8") if self.folder.exists() else ():
+            for path in [path for path in trees.files(self.folder) if path.suffix == ".m3u8"]:
                 self._see(str(path.relative_to(self.folder)), path.read_text(), path.parent)
 
     def _see(self, name: str, text: str, folder: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from schemas import envelope, topics
 from schemas.events import CancelRequested, JobStatus, RetryRequested
 from services.runtime.kafka.local import EmbeddedKafka
+from tests import trees
 from tests.servers.kafka import gone
 from tests.servers.processes import Cluster, script
 from tests.servers.up import until
@@ -25,7 +26,7 @@ def running(count: int) -> Any:
 
 
 def left_in_storage(loop: Cluster) -> list[str]:
-    return sorted(str(p.relative_to(loop.library)) for p in (loop.library / "jobs").rglob("*") if p.is_file())
+    return [str(path.relative_to(loop.library)) for path in trees.files(loop.library / "jobs")]
 
 
 @pytest.mark.parametrize("protocol", ["consumer", "classic"])

@@ -16,7 +16,7 @@ from services.runtime.jobs.failures import Cancelled, Permanent, TaskError
 from services.runtime.media import presentation
 from services.runtime.testing import Done, JobEnvironment, Needed
 from services.streamer.handler import handler
-from tests import clips, hls, sync
+from tests import clips, hls, sync, trees
 from tests.servers.s3 import S3Server
 from tests.streams import Streams, decode, frames, streams
 
@@ -145,9 +145,9 @@ async def test_groups_of_pictures_are_joined_to_segments_of_four_seconds(place: 
 
 async def test_one_job_twice_writes_the_same(place: Streams) -> None:
     first = await place.stream(short())
-    before = {p: p.read_bytes() for p in place.path("assets").rglob("*") if p.is_file()}
+    before = {p: p.read_bytes() for p in trees.files(place.path("assets"))}
     assert (await place.run(StreamRequested(key=first.job.request["key"]))).data == first.data
-    assert before == {p: p.read_bytes() for p in place.path("assets").rglob("*") if p.is_file()}
+    assert before == {p: p.read_bytes() for p in trees.files(place.path("assets"))}
 
 
 async def test_iframe_playlists_show_the_first_picture_of_each_segment(place: Streams, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from services.coordinator import watchdog
 from services.runtime.kafka import client
 from services.runtime.kafka.local import EmbeddedKafka
 from services.runtime.kafka.reader import Received, received
+from tests import trees
 from tests.servers.kafka import silent
 from tests.servers.processes import Cluster, Process, script
 
@@ -103,7 +104,7 @@ def test_a_worker_that_wakes_after_its_job_has_ended_leaves_it_as_it_is(loop: Cl
     assert (now.state, now.runs, now.outputs, now.finished_ms) == ("succeeded", 1, ended.outputs, ended.finished_ms)
     assert (output.read_bytes(), ended.outputs) == before
     assert len(completions(loop, ended)) == 1
-    assert [path for path in (loop.library / "jobs").rglob("*") if path.is_file()] == []
+    assert trees.files(loop.library / "jobs") == []
 
 
 # ── Coordinators ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -22,6 +22,7 @@ from services.gateway.context import Gateway
 from services.runtime.kafka.producer import EventProducer, record
 from services.runtime.kafka.reader import LogReader
 from services.runtime.settings import Settings
+from tests import trees
 
 WAIT_SECONDS = 15.0
 
@@ -58,7 +59,8 @@ class RunningGateway:
     def objects(self) -> list[str]:
         """Keys of everything in the folder store."""
         root = Path(self.settings.storage_url.removeprefix("file://"))
-        return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() and not p.relative_to(root).parts[0].startswith("."))
+        keys = (path.relative_to(root) for path in trees.files(root))
+        return [str(key) for key in keys if not key.parts[0].startswith(".")]
 
 
 def settings_for(kafka: str, folder: Path, **more: Any) -> Settings:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.runtime.settings import Settings, child_environment
+from tests import trees
 
 REELWORKS: Final = Path(sys.executable).with_name("reelworks")
 TERMINAL: Final = ("succeeded", "failed", "cancelled")
@@ -77,9 +78,8 @@ class Up:
 
     def objects(self, prefix: str = "") -> list[str]:
         """Keys in the default bucket."""
-        files = (path for path in (self.library / prefix).rglob("*") if path.is_file())
-        keys = (path.relative_to(self.library) for path in files)
-        return sorted(str(key) for key in keys if not key.parts[0].startswith("."))
+        keys = (path.relative_to(self.library) for path in trees.files(self.library / prefix))
+        return [str(key) for key in keys if not key.parts[0].startswith(".")]
 
 
 @contextmanager

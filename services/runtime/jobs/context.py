@@ -84,7 +84,7 @@ class TaskContext:
         """Raises ScratchFull when the folder holds more than the quota or the disk is nearly full. Call it between writes."""
         if self._scratch is None:
             return
-        used = sum(f.stat().st_size for f in self._scratch.rglob("*") if f.is_file())
+        used = scratch.used(self._scratch)
         quota = self.settings.scratch_quota_bytes
         if used > quota:
             raise ScratchFull(

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from services.runtime.settings import SettingsError
+from tests import trees
 from tests.servers.faulty import Fault, error, faulty
 from tests.servers.gateway import RunningGateway, run_gateway, settings_for, status
 from tests.servers.s3 import S3Server
@@ -64,7 +65,7 @@ async def test_an_upload_to_a_full_folder_is_507_and_leaves_nothing(kafka: str, 
         assert "no space is left" in words
         assert "Nothing was kept" in words
         assert gateway.objects() == before
-        left = [p for p in (disk.folder / "media" / ".reelworks").rglob("*") if p.is_file() and p.stat().st_size > 0]
+        left = [p for p in trees.files(disk.folder / "media" / ".reelworks") if p.stat().st_size > 0]
         assert left == [], "what was begun is removed"
         assert (await gateway.json("/readyz"))["ok"], "polls go on"
         disk.free()
