@@ -116,7 +116,8 @@ async def _look(
             "Choose another target, or leave it out of the entries.",
         )
     heads: dict[_Place, ObjectInfo | None] = {}
-    waiting = iter(dict.fromkeys(places))
+    different = tuple(dict.fromkeys(places))
+    waiting = iter(different)
 
     async def look() -> None:
         for place in waiting:
@@ -127,7 +128,7 @@ async def _look(
 
     await together(*(look() for _ in range(min(concurrency, len(places)))))
     _refuse(
-        [_shown(place) for place, info in heads.items() if info is None],
+        [_shown(place) for place in different if heads[place] is None],  # as they were named, not as the store answered
         "object-missing",
         lambda several: "objects do not exist" if several else "object does not exist",
         "Were they deleted or renamed? The names of buckets and keys are compared byte by byte.",

@@ -24,6 +24,8 @@ class Watched(LocalStore):
     looked: list[str]
     looking = most = 0
     broken = False
+    slowest = ""
+    """The key that is answered after all others."""
 
     async def head(self, key: str) -> ObjectInfo:
         self.looked.append(key)
@@ -31,6 +33,8 @@ class Watched(LocalStore):
         self.most = max(self.most, self.looking)
         try:
             await asyncio.sleep(0)
+            while key == self.slowest and self.looking > 1:
+                await asyncio.sleep(0)
             if self.broken:
                 raise StorageError("the store does not answer")
             return await super().head(key)
@@ -135,9 +139,11 @@ async def test_the_target_is_refused_as_an_entry(storage: Buckets, bucket: str, 
     assert "'all.zip' in bucket 'media'" in wrong.message
 
 
-async def test_objects_that_are_missing_are_counted_and_the_first_are_named(storage: Buckets) -> None:
+@pytest.mark.parametrize("slowest", ["", "gone-0"])
+async def test_objects_that_are_missing_are_counted_and_the_first_are_named(storage: Buckets, slowest: str) -> None:
     await media(storage).put("there", b"1")
-    wrong = await refused(storage, ZipEntry(key="there"), *(ZipEntry(key=f"gone-{n}") for n in range(7)), concurrency=1)
+    media(storage).slowest = slowest
+    wrong = await refused(storage, ZipEntry(key="there"), *(ZipEntry(key=f"gone-{n}") for n in range(7)))
     assert wrong.code == "object-missing"
     assert wrong.message == (
         "7 objects do not exist: " + "; ".join(f"'gone-{n}' in bucket 'media'" for n in range(5)) + "; and 2 more"
