@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -26,6 +27,8 @@ from services.runtime.telemetry.logging import get_logger
 log = get_logger(__name__)
 END_SECONDS = 15.0
 """DELETE waits so long for cancelled jobs: a worker's lease is over after eight seconds of silence."""
+HEARD_SECONDS = 1.0
+"""A worker hears within moments that its job has ended; what it was writing just then is there a little later."""
 _JSON = {"Content-Type": "application/json", "Cache-Control": "no-cache"}
 
 
@@ -87,19 +90,19 @@ async def delete(request: web.Request) -> web.Response:
     if gateway.catalogue.film(asset_id) is None and gateway.catalogue.was_deleted(asset_id):
         return _deleted(AssetDeleted(asset_id=asset_id, objects_removed=0, kept=[]))
     film = _film(request, gateway)
-    await _end_jobs(gateway, asset_id, traceparent_of(request))
+    ended = await _end_jobs(gateway, asset_id, traceparent_of(request))
     # Half a deletion is worse than a late answer: it goes on when the client leaves.
-    return _deleted(await asyncio.shield(_remove(gateway, film, request)))
+    return _deleted(await asyncio.shield(_remove(gateway, film, request, just_ended=ended)))
 
 
-async def _end_jobs(gateway: Gateway, asset_id: str, traceparent: str) -> None:
-    """Cancel what runs, and wait. Raises Problem 409 when a job goes on."""
+async def _end_jobs(gateway: Gateway, asset_id: str, traceparent: str) -> bool:
+    """Cancel what runs, and wait. Answers whether anything ran. Raises Problem 409 when a job goes on."""
 
     def running() -> list[str]:
         return [job.status.job_id for job in map(known, gateway.view.jobs_of(asset_id)) if job.status.state not in TERMINAL]
 
     if not (names := running()):
-        return
+        return False
     with gateway.watchers.watch(asset_id) as box:
         for name in names:
             await ask(gateway, CancelRequested(job_id=name, reason="its asset is being deleted"), event_id("", "", ""), traceparent)
@@ -116,17 +119,36 @@ async def _end_jobs(gateway: Gateway, asset_id: str, traceparent: str) -> None:
                     headers={"Retry-After": str(RETRY_SECONDS)},
                 )
             await box.wait(min(left, 1.0))
+    return True
 
 
-async def _remove(gateway: Gateway, film: Film, request: web.Request) -> AssetDeleted:
+async def _remove(gateway: Gateway, film: Film, request: web.Request, *, just_ended: bool) -> AssetDeleted:
     asset = film.asset
     prefix = f"assets/{asset.asset_id}/"
     wanted: dict[str, list[str]] = {}
     store = gateway.storage.bucket(asset.bucket if _allowed(gateway, asset.bucket) else "")
-    wanted[store.bucket] = [info.key async for info in store.list(prefix)]
+
+    async def below() -> list[str]:
+        return [info.key async for info in store.list(prefix)]
+
+    wanted[store.bucket] = await below()
     for output in film.outputs:  # those of the layout `beside`
         if not output.key.startswith(prefix) and output.key != asset.key and _allowed(gateway, output.bucket):
             wanted.setdefault(gateway.storage.bucket(output.bucket).bucket, []).append(output.key)
+    removed = await _remove_keys(gateway, asset, wanted)
+    while just_ended:
+        await asyncio.sleep(HEARD_SECONDS)
+        if not (late := await below()):
+            break
+        removed += await _remove_keys(gateway, asset, {store.bucket: late})
+    await _decide(gateway, msgspec.structs.replace(asset, deleted=True, updated_ms=now_ms()), request)
+    log.info("asset deleted", asset_id=asset.asset_id, objects=removed)
+    outside = [asset.key] if asset.key and not asset.key.startswith(prefix) else []
+    return AssetDeleted(asset_id=asset.asset_id, objects_removed=removed, kept=outside)
+
+
+async def _remove_keys(gateway: Gateway, asset: AssetChanged, wanted: Mapping[str, Sequence[str]]) -> int:
+    """Remove keys of buckets. Answers how many. Raises Problem 502 when some remain."""
     remaining: dict[str, str] = {}
     removed = 0
     for bucket, keys in wanted.items():
@@ -143,10 +165,7 @@ async def _remove(gateway: Gateway, film: Film, request: web.Request) -> AssetDe
             headers={"Retry-After": str(RETRY_SECONDS)},
             remaining=dict(list(remaining.items())[:100]),
         )
-    await _decide(gateway, msgspec.structs.replace(asset, deleted=True, updated_ms=now_ms()), request)
-    log.info("asset deleted", asset_id=asset.asset_id, objects=removed)
-    outside = [asset.key] if asset.key and not asset.key.startswith(prefix) else []
-    return AssetDeleted(asset_id=asset.asset_id, objects_removed=removed, kept=outside)
+    return removed
 
 
 async def _decide(gateway: Gateway, asset: AssetChanged, request: web.Request) -> None:
