@@ -106,10 +106,10 @@ class Coordinator:
                 self._group.resume([partition])
 
     def _seek(self) -> None:
-        while not self._seeks.empty():
+        for _ in range(self._seeks.qsize()):
             partition, offset = self._seeks.get()
-            if partition in self._actors:
-                self._group.seek_and_resume(partition, offset)
+            if partition in self._actors and not self._group.seek_and_resume(partition, offset):
+                self._seeks.put((partition, offset))
 
     def _tick(self) -> None:
         leases = self._clock.leases

@@ -74,11 +74,20 @@ class GroupConsumer:
                 )
         return got
 
-    def seek_and_resume(self, partition: int, offset: int) -> None:
-        """Read on from `offset`. No effect when the partition is not ours any more."""
+    def seek_and_resume(self, partition: int, offset: int) -> bool:
+        """Read on from `offset`. No effect when the partition is not ours any more.
+
+        Answers False when the client still asks where the group stood, and cannot be told until it knows: to be asked again.
+        """
         if partition in self.owned:
-            self._consumer.seek(TopicPartition(self.topic, partition, offset))
+            try:
+                self._consumer.seek(TopicPartition(self.topic, partition, offset))
+            except KafkaException as wrong:
+                if wrong.args[0].code() in (KafkaError._STATE, KafkaError._PREV_IN_PROGRESS):
+                    return False
+                raise
             self._consumer.resume([TopicPartition(self.topic, partition)])
+        return True
 
     def pause(self, partitions: Iterable[int]) -> None:
         self._consumer.pause([TopicPartition(self.topic, p) for p in partitions if p in self.owned])

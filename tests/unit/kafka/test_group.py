@@ -23,6 +23,7 @@ class Client:
         self.answer: Callable[[KafkaError | None, Sequence[Any]], None] = config["on_commit"]
         self.asked: list[dict[int, int]] = []
         self.refuses: KafkaError | None = None
+        self.reads: list[str] = []
 
     def subscribe(self, _topics: list[str], **callbacks: Any) -> None:
         self.assign, self.revoke = callbacks["on_assign"], callbacks["on_revoke"]
@@ -37,10 +38,18 @@ class Client:
         wrong = {but: NOT_NOW}
         self.answer(error, [SimpleNamespace(partition=p, offset=o, error=wrong.get(p)) for p, o in self.asked[-1].items()])
 
-    def poll(self, _seconds: float) -> None: ...
-    def resume(self, _places: Any) -> None: ...
+    def seek(self, place: TopicPartition) -> None:
+        if self.refuses is not None:
+            raise KafkaException(self.refuses)
+        self.reads.append(f"{place.partition} from {place.offset}")
 
-    incremental_assign = incremental_unassign = resume
+    def resume(self, places: list[TopicPartition]) -> None:
+        self.reads += [f"{place.partition} again" for place in places]
+
+    def poll(self, _seconds: float) -> None: ...
+    def incremental_assign(self, _places: Any) -> None: ...
+
+    incremental_unassign = incremental_assign
 
 
 def places(*partitions: int) -> list[TopicPartition]:
@@ -132,3 +141,20 @@ def test_nothing_is_committed_for_a_partition_that_is_another_members_now(member
     assert not member.commit({0: 6})
     member.poll(0)
     assert client.asked == [{0: 5}]
+
+
+def test_a_partition_whose_place_the_client_still_asks_for_is_asked_for_again(member: GroupConsumer) -> None:
+    client = client_of(member)
+    client.reads.clear()
+    for wrong in (KafkaError._STATE, KafkaError._PREV_IN_PROGRESS):
+        client.refuses = KafkaError(wrong)
+        assert not member.seek_and_resume(0, 7)
+    assert client.reads == []
+    client.refuses = KafkaError(KafkaError._FATAL)
+    with pytest.raises(KafkaException):
+        member.seek_and_resume(0, 7)
+    client.refuses = None
+    assert member.seek_and_resume(0, 7)
+    assert client.reads == ["0 from 7", "0 again"]
+    assert member.seek_and_resume(5, 7), "another member's: nothing is to be done"
+    assert len(client.reads) == 2
