@@ -112,6 +112,26 @@ class TestLocalStore(ObjectStoreContract):
         await store.complete_upload(upload, [part])
         assert [list((store.root / ".reelworks" / name).iterdir()) for name in ("tmp", "uploads")] == [[], []]
 
+    async def test_a_part_that_comes_while_its_upload_is_removed_goes_with_it(
+        self, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        upload = await store.begin_upload("b")
+        home = store.root / ".reelworks" / "uploads"
+        remove = os.rmdir
+        came: list[Path] = []
+
+        def late(name: str, *, dir_fd: int) -> None:
+            """A worker had the folder open before it got its other name."""
+            if not came:
+                came.append(home / name / "00001")
+                came[0].write_bytes(b"x")
+            remove(name, dir_fd=dir_fd)
+
+        monkeypatch.setattr(os, "rmdir", late)
+        await store.abort_upload(upload)
+        assert len(came) == 1
+        assert list(home.iterdir()) == []
+
     async def test_holes_are_not_filled_by_copies(self, store: LocalStore, other: LocalStore) -> None:
         size, edge = 5 * GIB, 3 * GIB + 12345
         with (store.root / "sparse").open("wb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -166,16 +167,29 @@ class Uploads:
 
     def _remove(self, upload_id: str) -> None:
         with suppress(FileNotFoundError), self._folder.directory([HIDDEN, "uploads"]) as above:
-            # Under a temporary name nobody can add a part to it any more.
+            # Under a temporary name nobody finds it any more.
             grave = f"{upload_id}.{secrets.token_hex(4)}"
             os.rename(upload_id, grave, src_dir_fd=above, dst_dir_fd=above)
             fd = os.open(grave, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)
             try:
-                for name in os.listdir(fd):
-                    os.unlink(name, dir_fd=fd)
+                while not _emptied(fd, grave, above):
+                    pass  # who had it open may have put a part into it meanwhile
             finally:
                 os.close(fd)
-            os.rmdir(grave, dir_fd=above)
+
+
+def _emptied(fd: int, name: str, above: int) -> bool:
+    """Remove the files in an open folder and then the folder itself. False when something came between the two."""
+    for file in os.listdir(fd):
+        with suppress(FileNotFoundError):
+            os.unlink(file, dir_fd=fd)
+    try:
+        os.rmdir(name, dir_fd=above)
+    except OSError as wrong:
+        if wrong.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
 
 
 def _same(home: int, name: str, other: int) -> os.stat_result | None:
