@@ -21,7 +21,7 @@ from schemas import events
 from services.cli.exits import CommandError, Exit, Refused, TimedOut, Unreachable
 from services.cli.supervisor import Child, Spec, Supervisor, backoff
 from services.runtime import settings as settings_module
-from services.runtime.children import free_port
+from services.runtime.children import ReservedPort
 from services.runtime.kafka import admin
 from services.runtime.kafka.local import VERSION, EmbeddedKafka, KafkaUnavailable
 from services.runtime.settings import Settings
@@ -91,6 +91,7 @@ class Stack:
         self.broker: EmbeddedKafka | None = None
         self.supervisor: Supervisor | None = None
         self._echo = echo
+        self._port: ReservedPort | None = None
         self.settings = self._settled(settings)
         self._lock: Any = None
         self._broker_restarts = 0
@@ -154,6 +155,9 @@ class Stack:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+        if self._port is not None:
+            self._port.close()
+            self._port = None
 
     def _settled(self, settings: Settings) -> Settings:
         """The settings of the services: every folder below `data`, every port known, so that a restart finds it again."""
@@ -166,7 +170,9 @@ class Stack:
             library.mkdir(parents=True, exist_ok=True)
             changes["storage_url"] = library.as_uri()
         if not settings.port:
-            changes["port"] = free_port(settings.host)
+            # Ours until we end: the gateway listens beside it some seconds later, and again when it is started again.
+            self._port = ReservedPort(host=settings.host)
+            changes["port"] = self._port.number
         if settings.metrics_port > 0:  # one port cannot serve several processes
             changes["metrics_port"] = 0
         if settings.log_format == "auto" and self._echo is not None and self._echo.isatty():

@@ -52,7 +52,7 @@ class ReservedPort:
 
     def __init__(self, number: int = 0, host: str = "127.0.0.1") -> None:
         """`number` 0: any that is free. Raises OSError when it is taken."""
-        self._held = socket.socket()
+        self._held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         try:
             self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._held.bind((host, number))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import http.client
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from services.runtime.children import ReservedPort
 from services.runtime.settings import Settings
 
 VERSION = "v1.8.0"
@@ -161,7 +161,8 @@ def _named() -> S3Server | None:
 
 
 def _started(kind: Literal["versitygw", "moto"], folder: Path, binary: Path | None) -> Iterator[S3Server]:
-    port = _free_port()
+    held = ReservedPort()
+    port = held.number
     key, secret = "testing-key", "testing-secret"
     if binary is not None:
         for name in ("iam", "versions", "data"):
@@ -185,12 +186,7 @@ def _started(kind: Literal["versitygw", "moto"], folder: Path, binary: Path | No
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+            held.close()
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
