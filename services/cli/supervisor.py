@@ -144,9 +144,12 @@ class Child:
 
     def _announced_url(self) -> str:
         path = self._announcement()
-        if path is None or not path.exists():
+        if path is None:
             return ""
-        told = json.loads(path.read_text())
+        try:
+            told = json.loads(path.read_text())
+        except FileNotFoundError:  # not yet, or it has just ended
+            return ""
         return f"http://{told['host']}:{told['port']}/readyz"
 
     def _forget_announcement(self) -> None:

@@ -104,7 +104,7 @@ class Slots:
 
     async def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while (works := [r.work for r in self._running.values() if r.work is not None]) and time.monotonic() < until:
+        while (works := [r.work for r in list(self._running.values()) if r.work is not None]) and time.monotonic() < until:
             await asyncio.wait(works, timeout=until - time.monotonic())
 
     def _spawn(self, running: Running) -> None:

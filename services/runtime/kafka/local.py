@@ -139,7 +139,8 @@ def install(cache: Path) -> Path:
             if actual != digest:
                 raise KafkaUnavailable(f"{name} has sha256 {actual}, expected {digest}: it was not used. {WAY_AROUND}")
             shutil.copyfile(found[name], staged / name)
-        if libs.exists():
+        # Another process may have been quicker, and its broker run from there already.
+        if libs.exists() and {p.name for p in libs.iterdir()} != set(wanted):
             shutil.rmtree(libs)
         try:
             staged.rename(libs)

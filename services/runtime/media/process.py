@@ -195,7 +195,18 @@ async def spawn(
         raise
     for writer in writers:
         os.close(writer)
-    readers = [await _reader(r) for r, _ in pipes]
+    readers: list[tuple[asyncio.StreamReader, asyncio.ReadTransport]] = []
+    try:
+        for reader, _ in pipes:
+            readers.append(await _reader(reader))
+    except BaseException:  # cancelled in between
+        Running(process, [], program).kill()
+        for _, transport in readers:
+            transport.close()
+        for reader, _ in pipes[len(readers) + 1 :]:  # the one at which it ended was closed with its file object
+            os.close(reader)
+        await asyncio.shield(process.wait())
+        raise
     running = Running(process, [r for r, _ in readers], program)
     log.debug("media process", command=pasteable(argv, writers), child=process.pid)
     listening = asyncio.create_task(running.drain_stderr())

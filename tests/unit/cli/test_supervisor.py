@@ -19,8 +19,8 @@ HEALTHY = """
     from services.runtime.telemetry import health
     import signal, sys
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    health.start(load(), {}, service="sleeper")
     print("up", flush=True)
+    health.start(load(), {}, service="sleeper")
     signal.pause()
 """
 
@@ -36,10 +36,9 @@ def until(supervisor: Supervisor, condition: Callable[[], bool], seconds: float 
 
 def gone(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
         return True
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 @pytest.fixture
@@ -95,14 +94,16 @@ def test_lines_go_to_a_file_and_with_the_name_to_the_terminal(tmp_path: Path):
     assert child.log_tail() == ["up"]
 
 
-def test_stop_asks_first_and_kills_those_that_do_not_listen(supervisor: Supervisor):
-    polite = supervisor.add(program(supervisor, HEALTHY, "polite"))
-    stubborn = supervisor.add(program(supervisor, HEALTHY.replace("lambda *_: sys.exit(0)", "signal.SIG_IGN"), "stubborn"))
-    until(supervisor, lambda: polite.ready() and stubborn.ready())
-    assert polite.process is not None
-    assert stubborn.process is not None
-    supervisor.stop(1.0)
-    assert (polite.process.returncode, stubborn.process.returncode) == (0, -signal.SIGKILL)
+STUBBORN = HEALTHY.replace("lambda *_: sys.exit(0)", "signal.SIG_IGN")
+
+
+@pytest.mark.parametrize(("code", "grace", "ended"), [(HEALTHY, 30.0, 0), (STUBBORN, 0.5, -signal.SIGKILL)], ids=["polite", "stubborn"])
+def test_stop_asks_first_and_kills_those_that_do_not_listen(supervisor: Supervisor, code: str, grace: float, ended: int):
+    child = supervisor.add(program(supervisor, code))
+    until(supervisor, child.ready)
+    assert child.process is not None
+    supervisor.stop(grace)
+    assert child.process.returncode == ended
     assert list(supervisor.run.iterdir()) == []
 
 
