@@ -32,8 +32,8 @@ from services.runtime.telemetry import logging as telemetry
 T = TypeVar("T")
 DATA: Final = Path(".demo")
 JOB_SECONDS: Final = 600.0
-CATALOGUE_SECONDS: Final = 20.0
-"""The library follows the job's end within milliseconds; a busy machine may take some."""
+STREAM_SECONDS: Final = 120.0
+"""The stream's final form is a job of its own, with a picture for every few seconds of the film: some seconds, on a busy machine more."""
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,7 +156,7 @@ async def _watchable(gateway: Gateway, accepted: Accepted, console: Console, sta
 
 async def _playable(gateway: Gateway, accepted: Accepted) -> AssetView:
     """The asset, once its stream is complete and its first rendition was seen to be an MP4. Raises Unreachable when it stays away."""
-    deadline = time.monotonic() + CATALOGUE_SECONDS
+    deadline = time.monotonic() + STREAM_SECONDS
     while True:
         with contextlib.suppress(Missing):
             asset = await gateway.asset(accepted.asset_id)
@@ -168,7 +168,9 @@ async def _playable(gateway: Gateway, accepted: Accepted) -> AssetView:
             ):
                 return asset
         if time.monotonic() > deadline:
-            raise Unreachable(f"the job has ended, but the library does not show a playable rendition of asset {accepted.asset_id}")
+            raise Unreachable(
+                f"the job has ended, but its stream is not complete after {STREAM_SECONDS:g} s more: asset {accepted.asset_id}"
+            )
         await asyncio.sleep(0.1)
 
 

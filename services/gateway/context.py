@@ -30,8 +30,9 @@ from services.runtime.storage.base import Storage
 from services.runtime.telemetry.logging import get_logger
 
 log = get_logger(__name__)
-DELIVERY_SECONDS = 4.0
-"""Clients wait for the acknowledgement: a broker that is there answers in milliseconds, and a 503 should come soon."""
+DELIVERY_SECONDS = 8.0
+"""Clients wait for the acknowledgement: a broker that is there answers in milliseconds, a machine that is out of breath takes some
+seconds, and a 503 should still come before a client gives up."""
 
 PLAYLIST_LIMIT = 16 * 1024**2
 """Bytes: a week of film in segments of four seconds has 6 MB."""

@@ -26,8 +26,8 @@ from services.runtime.storage.keys import content_type_of
 from services.runtime.telemetry.logging import get_logger
 
 log = get_logger(__name__)
-REACH_SECONDS = 2.0
-"""Before gigabytes are taken in: a broker on its feet answers in milliseconds."""
+REACH_SECONDS = 4.0
+"""Before gigabytes are taken in: a broker on its feet answers in milliseconds, on a machine that is out of breath in some seconds."""
 SIGNED_SECONDS = 6 * 3600
 """To send a large file over a slow line; the clock runs until the upload begins with most stores."""
 GATE: web.AppKey[UploadGate] = web.AppKey("uploads", UploadGate)
