@@ -89,6 +89,7 @@ class Clients:
         self._session: aiohttp.ClientSession | None = None
         self._films = sources.films()
         self._watching = True
+        self._by_hand: set[str] = set()
 
     async def __aenter__(self) -> Clients:
         limits = aiohttp.ClientTimeout(total=ATTEMPT_SECONDS, sock_connect=3)
@@ -287,7 +288,8 @@ class Clients:
             self.ledger.polls += 1
             if status == 200:
                 before = ended.get((gateway, placed.job_id))
-                if before and said["state"] != before and placed.order.retry_after is None:
+                retried = placed.order.retry_after is not None or placed.job_id in self._by_hand
+                if before and said["state"] != before and not retried:
                     self.ledger.oddities.append(f"{gateway} said {before} of job {placed.job_id}, and {said['state']} later")
                 if said["state"] in ("succeeded", "failed", "cancelled"):
                     ended[(gateway, placed.job_id)] = said["state"]
@@ -326,5 +328,6 @@ class Clients:
 
     async def retry_exhausted(self, job_ids: list[str]) -> None:
         """As an operator does when all is well again."""
+        self._by_hand.update(job_ids)
         for job_id in job_ids:
             await self._ask("POST", f"/v1/jobs/{job_id}/retry", fine={202, 409})

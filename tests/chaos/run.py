@@ -101,7 +101,9 @@ async def _until_quiet(follower: Follower, clients: Clients, result: Result, hea
         await asyncio.sleep(0.2)
     # What used up its attempts while the store was away is tried again by hand, as operators do.
     result.quiet_seconds = round(time.time() - healed, 1)
-    again = [j.job_id for j in follower.jobs.values() if j.state == "failed" and j.error is not None and j.error.failure_class in EXHAUSTED]
+    again = [
+        j.job_id for j in list(follower.jobs.values()) if j.state == "failed" and j.error is not None and j.error.failure_class in EXHAUSTED
+    ]
     result.retried_by_hand = len(again)
     await clients.retry_exhausted(again)
     return await follower.quiet(accepted, max(30.0, until - time.time()))

@@ -135,6 +135,8 @@ class Service:
                     preexec_fn=dies_with_parent(),
                 )  # fmt: skip
             self._wanted, self.asleep, self._since = "", False, 0.0
+            if not self._on:  # it was told to end while it was being started
+                self.terminate()
             began = time.time()
             code = await self._ended()
             now = time.time()
