@@ -110,7 +110,7 @@ def test_a_worker_that_is_killed_in_the_middle(stack: Up):
 
 
 def test_a_job_that_is_cancelled_leaves_nothing(stack: Up):
-    for n in range(4):
+    for n in range(8):
         put(stack, f"cancelled/{n}.mp4", bytes([n]) * 100, size=2 * 1024**3)
     request = {"prefix": "cancelled/", "target": {"key": "archives/cancelled.zip"}}
     job_id = stack.call("POST", "/v1/jobs", body={"type": "ZipRequested", "data": request}).json()["job_id"]

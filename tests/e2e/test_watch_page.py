@@ -37,7 +37,7 @@ async def test_the_watch_page_goes_from_progress_to_playing_by_itself(
 
     await film.transcoded()
     video = page.locator("video")
-    await expect(video).to_be_visible(timeout=10_000)
+    await expect(video).to_be_visible()
     await expect(page.locator("#waiting")).to_be_hidden()
     await page.evaluate("document.querySelector('video').play()")
     await comes_true(page, "document.querySelector('video').currentTime > 1 && document.querySelector('video').videoWidth > 0")

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.kafka
 
 @pytest.fixture
 def loop(broker: EmbeddedKafka, tmp_path: Path) -> Iterator[Cluster]:
-    with cluster(broker.bootstrap_servers, tmp_path, REELWORKS_SLOTS="2", REELWORKS_LEASE_SECONDS="4") as made:
+    with cluster(broker.bootstrap_servers, tmp_path, REELWORKS_SLOTS="2", REELWORKS_LEASE_SECONDS="6") as made:
         made.coordinator()
         yield made
 

@@ -9,6 +9,7 @@ import time
 import unicodedata
 import urllib.error
 import urllib.request
+import uuid
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -206,12 +207,19 @@ def gateway_url(services: Cluster) -> str:
 
 
 def post(url: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    made = urllib.request.Request(f"{url}/v1/jobs", json.dumps(body).encode(), {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(made, timeout=60) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as wrong:
-        return wrong.code, json.loads(wrong.read())
+    """What the gateway says of a request; it is sent again when the broker was not quick enough."""
+    headers = {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4())}
+    made = urllib.request.Request(f"{url}/v1/jobs", json.dumps(body).encode(), headers)
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(made, timeout=60) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as wrong:
+            said = json.loads(wrong.read())
+            if wrong.code != 503 or time.monotonic() > deadline:
+                return wrong.code, said
+        time.sleep(1)
 
 
 def letter_of(services: Cluster, event_id: str) -> str:

@@ -65,7 +65,7 @@ def test_a_worker_that_is_started_again_under_its_name_owns_none_of_the_tasks_it
     loop.coordinator()
     victim = loop.scripted(REELWORKS_INSTANCE="the-only-one")
     job_id = loop.send(script("again", tasks=2, seconds=4), "again")
-    loop.wait(job_id, lambda j: any(o.progress for o in j.outstanding))
+    loop.wait(job_id, running(2))
     victim.kill()
     loop.scripted(REELWORKS_INSTANCE="the-only-one")
     job = loop.end(job_id)

@@ -104,8 +104,11 @@ def test_every_poisoned_record_is_set_aside_once_and_the_jobs_between_them_end(s
     origins = {tuple(dict(letter.headers)[f"reelworks-origin-{what}"] for what in ("partition", "offset")) for letter in letters}
     assert len(origins) == POISON
     assert services.processes[0].process.poll() is None
-    page = json.loads(get(f"{url}/v1/jobs?limit=200")[1])
-    assert {job["job_id"] for job in page["jobs"]} >= set(wanted)
+    until(
+        lambda: {job["job_id"] for job in json.loads(get(f"{url}/v1/jobs?limit=200")[1])["jobs"]},
+        lambda shown: shown >= set(wanted),
+        services,
+    )
 
 
 def test_what_a_foreign_hand_writes_anywhere_stops_nobody(services: Cluster) -> None:

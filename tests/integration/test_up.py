@@ -295,7 +295,7 @@ def test_the_demo_ends_as_soon_as_its_film_can_be_played(tmp_path: Path):
     assert shown["playable"]
     assert shown["watch_url"].startswith(shown["gateway"])
     assert shown["job_seconds"] <= shown["seconds"]
-    assert Up(None, {}, tmp_path / "data").processes() == []
+    until(lambda: not Up(None, {}, tmp_path / "data").processes(), 10)  # a grandchild dies a moment after its parent
 
 
 def test_sigterm_ends_everything_and_the_next_start_knows_what_was(up: Up):

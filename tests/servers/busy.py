@@ -116,7 +116,9 @@ def notifier(made: Cluster) -> Iterator[Busy]:
     cause = Outcome(job_id="film-job", kind="transcode", subject="film", state="succeeded")
     event = CallbackRequested(url=f"http://127.0.0.1:{server.server_address[1]}/hook", cause=cause)
     try:
-        yield _worker(made, "notifier", event, "waits for a receiver of a callback", lambda _: called.is_set(), **allowed)
+        busy = _worker(made, "notifier", event, "waits for a receiver of a callback", lambda j: j.stage == 1, **allowed)
+        assert called.wait(60), made.tails()  # no status tells of it
+        yield busy
     finally:
         answer.set()
         server.shutdown()

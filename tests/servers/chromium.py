@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from playwright import async_api, sync_api
 from playwright.async_api import Page, ViewportSize
 
 CHROMIUM: Final = Path("/usr/bin/chromium")
@@ -27,15 +28,22 @@ RECORD: Final = """
         Hls.prototype.loadSource = function (url) {
             window.hls = this;
             this.on(Hls.Events.ERROR, (_, error) => {
-                // It ended a load itself, as when the growing playlist has become the finished one.
-                if (error.details === Hls.ErrorDetails.INTERNAL_ABORTED && !error.fatal) return;
+                // It ended a load itself, as when the growing playlist has become the finished one; or a machine that was out of
+                // breath let the picture stand for a second, and it went on.
+                const { INTERNAL_ABORTED, BUFFER_STALLED_ERROR } = Hls.ErrorDetails;
+                if (!error.fatal && [INTERNAL_ABORTED, BUFFER_STALLED_ERROR].includes(error.details)) return;
                 errors.push(`${error.type} ${error.details} ${error.fatal}`);
             });
             return load.call(this, url);
         };
     }, { once: true, capture: true });
 """
-"""Script for a page: `errors` gets every error that hls.js reports, also those that it mends itself, but not its own change of mind."""
+"""Script for a page: `errors` gets every error that hls.js reports, also those that it mends itself, but not its own change of mind
+and no mere stall."""
+
+# A page that has nothing to do but to change shows it at once; on a busy machine that takes longer than Playwright's five seconds.
+async_api.expect.set_options(timeout=WAIT_SECONDS * 1000)
+sync_api.expect.set_options(timeout=WAIT_SECONDS * 1000)
 
 
 async def comes_true(page: Page, expression: str) -> None:

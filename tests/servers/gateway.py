@@ -24,7 +24,7 @@ from services.runtime.kafka.reader import LogReader
 from services.runtime.settings import Settings
 from tests import trees
 
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 60.0
 
 
 @dataclass

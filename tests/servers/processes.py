@@ -113,6 +113,8 @@ class Cluster:
         self.producer = EventProducer(self.settings)
         self.processes: list[Process] = []
         self.jobs: dict[str, JobStatus] = {}
+        """As they are now."""
+        self._told: dict[str, list[JobStatus]] = {}
         self.history: list[Received] = []
         self._changed = threading.Condition()
         self._ended = threading.Event()
@@ -147,16 +149,21 @@ class Cluster:
         self.producer.send(made).result(30)
 
     def wait(self, job_id: str, until: Callable[[JobStatus], bool], seconds: float = 60.0) -> JobStatus:
-        """The job's status once it is as wanted; fails with the last one and the ends of all logs."""
+        """The first status that is as wanted, the present one included; fails with the last one and the ends of all logs.
+
+        None is passed over: some last for milliseconds only.
+        """
         deadline = time.monotonic() + seconds
         with self._changed:
+            seen = max(0, len(self._told.get(job_id, ())) - 1)
             while True:
-                job = self.jobs.get(job_id)
-                if job is not None and until(job):
-                    return job
-                left = deadline - time.monotonic()
+                told = self._told.get(job_id, [])
+                for job in told[seen:]:
+                    if until(job):
+                        return job
+                seen, left = len(told), deadline - time.monotonic()
                 if left <= 0:
-                    raise AssertionError(f"after {seconds} s the job is {job}\n{self.tails()}")
+                    raise AssertionError(f"after {seconds} s the job is {self.jobs.get(job_id)}\n{self.tails()}")
                 self._changed.wait(left)
 
     def end(self, job_id: str, seconds: float = 90.0) -> JobStatus:
@@ -197,6 +204,7 @@ class Cluster:
                 with self._changed:
                     self.history.append(received)
                     self.jobs[job.job_id] = job
+                    self._told.setdefault(job.job_id, []).append(job)
                     self._changed.notify_all()
 
 

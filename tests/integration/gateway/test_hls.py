@@ -413,7 +413,7 @@ async def test_storyboard_and_captions(gateway: RunningGateway) -> None:
     made = (Output(role="storyboard", bucket="media", key=f"{folder}/storyboard.vtt"),)
     await gateway.feed(status(film.job.job_id, subject=film.asset_id, state="succeeded", outputs=made), film.job.job_id)
     await film.ready()
-    asset = await film.asset()
+    asset = await film.asset(lambda asset: asset["storyboard_url"])
     code, headers, body = await fetch(asset["storyboard_url"])
     assert (code, headers["Content-Type"], body.count(b"storyboard.jpg?token=")) == (200, "text/vtt; charset=utf-8", 1)
     picture = urljoin(asset["storyboard_url"], body.decode().split("\n")[3])

@@ -111,7 +111,7 @@ def test_a_broken_invariant_is_found_and_made_smaller(monkeypatch: pytest.Monkey
     schedule = scripted("run turn cancel=1 run=2 pass", Spec(), Spec(stages=(3,)))
     with pytest.raises(Broken):
         run(schedule)
-    small = model.shrink(schedule, lambda s: bool(model.failure(s)), seconds=5)
+    small = model.shrink(schedule, lambda s: bool(model.failure(s)), seconds=60)
     assert (small.steps, len(small.specs)) == ((), 1)
 
 

@@ -382,7 +382,8 @@ async def test_begun_anew_it_looks_at_everything_again(desk: Desk, store: Store)
     await films.close()
 
 
-async def test_closed_it_finishes_and_tells_what_is_being_written(desk: Desk, store: Store) -> None:
+async def test_closed_it_finishes_and_tells_what_is_being_written(desk: Desk, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growing, "CLOSE_SECONDS", 30.0)
     films = Growing(Buckets(store), desk.publish)
     began = asyncio.Event()
     store.before[media(HIGH)] = began.set
