@@ -71,8 +71,10 @@ group.min.session.timeout.ms=6000
 message.max.bytes=17825792
 replica.fetch.max.bytes=17825792
 log.cleaner.dedupe.buffer.size=33554432
-# Committed work is on disk when the machine fails: one replica cannot rely on others.
+# Committed work is on disk a second later when the machine fails: one replica cannot rely on others. The first line alone says how old
+# unwritten records may be, the second how often somebody looks: never, if it is not set.
 log.flush.interval.ms=1000
+log.flush.scheduler.interval.ms=1000
 """
 LOGGING = """\
 <Configuration status="error"><Appenders><Console name="out"><PatternLayout pattern="%d %p %c{1} %m%n"/></Console></Appenders>
