@@ -33,7 +33,7 @@ def started_before(made: Cluster, job_id: str) -> int:
 
 
 @pytest.mark.parametrize("owners", [1, FILMS])
-def test_a_small_job_starts_within_two_task_lengths_behind_fifty_films(own_kafka: EmbeddedKafka, tmp_path: Path, owners: int) -> None:
+def test_a_small_job_is_among_the_next_behind_fifty_films(own_kafka: EmbeddedKafka, tmp_path: Path, owners: int) -> None:
     with cluster(own_kafka.bootstrap_servers, tmp_path, REELWORKS_SLOTS=str(SLOTS)) as made:
         made.coordinator()
         made.scripted()
@@ -46,6 +46,7 @@ def test_a_small_job_starts_within_two_task_lengths_behind_fifty_films(own_kafka
         small = made.send(msgspec.structs.replace(script("small", tasks=1), owner="newcomer" if owners > 1 else "owner-0"), "small")
         assert made.end(small).state == "succeeded"
         # Of the tasks that were out when it came, one for each slot runs and one waits beside it: two task lengths. As many may be
-        # granted while it is being read. Without a fair order it would be thousands.
+        # granted while it is being read: that it is then among the next two is tested where the order is decided (test_fairness.py).
+        # Without a fair order it would be thousands.
         assert started_before(made, small) <= 4 * SLOTS
         assert sum(made.jobs[film].state == "running" for film in films) > FILMS // 2, "the films were still under way"
