@@ -20,7 +20,6 @@ from schemas.events import SERVICES, TERMINAL, JobStatus, TaskFailed, TaskFinish
 from services.runtime.kafka import client
 from services.runtime.kafka.reader import LogReader, Received
 from services.runtime.settings import Settings
-from tests import trees
 from tests.chaos.world import World
 from tests.servers.processes import status_of
 from tests.servers.webhooks import Callback
@@ -199,8 +198,8 @@ async def ask_gateways(world: World, job_ids: list[str]) -> dict[str, dict[str, 
 
 
 def left_in(folder: Path) -> list[str]:
-    """Files that are left in a folder."""
-    return [str(path.relative_to(folder)) for path in trees.files(folder)]
+    """What is left in a folder, empty folders included, when everybody who worked in it has ended."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) if folder.exists() else []
 
 
 def event_of(received: Received) -> Any:
