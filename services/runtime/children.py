@@ -66,10 +66,3 @@ class ReservedPort:
     def close(self) -> None:
         """Let it go."""
         self._held.close()
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on at this moment. For programs that cannot tell which port they got from 0."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])

@@ -33,6 +33,7 @@ from services.runtime.kafka.producer import EventProducer, record
 from services.runtime.settings import Settings, child_environment
 from tests import clips
 from tests.servers.chromium import CHROMIUM, FLAGS, RECORD
+from tests.servers.processes import alive
 from tests.servers.up import REELWORKS, Answer, Up, until, up
 from tests.servers.webhooks import SECRET, receiver
 
@@ -378,7 +379,7 @@ def test_sigterm_ends_everything_that_was_started(stack: Up) -> None:
     main.terminate()
     assert stack.process.wait(60) == 0, stack.errors.read_text()
     assert time.monotonic() - began < 30
-    assert [p for p in started if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+    assert [p for p in started if alive(p)] == []
     for port in ports:
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0, f"port {port} is still open"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from services.runtime.jobs import slots
@@ -13,19 +12,12 @@ from services.runtime.kafka.local import EmbeddedKafka
 from tests import trees
 from tests.servers.busy import SERVICES, children
 from tests.servers.kafka import gone, silent
-from tests.servers.processes import Cluster, cluster, script
+from tests.servers.processes import Cluster, alive, cluster, script
 from tests.servers.up import until
 
 pytestmark = pytest.mark.kafka
 SECONDS = 45.0
 """At most, from SIGTERM to the end: what the grace of a supervisor must allow."""
-
-
-def alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.fixture

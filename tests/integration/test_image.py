@@ -21,9 +21,8 @@ from docker.types import Mount
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.image import DockerImage
 
-from services.runtime.children import free_port
 from services.runtime.version import VERSION
-from tests.servers.container_kafka import engine_fault
+from tests.servers.container_kafka import engine_fault, free_port
 
 pytestmark = [pytest.mark.kafka, pytest.mark.engine]
 

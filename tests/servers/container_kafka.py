@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,7 +20,6 @@ from docker.errors import DockerException, ImageNotFound
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.image import DockerImage
 
-from services.runtime.children import free_port
 from services.runtime.kafka import admin, local
 from services.runtime.settings import Settings
 
@@ -44,6 +44,13 @@ def engine_fault() -> str:
     except (DockerException, OSError) as wrong:
         return f"no container engine answers (DOCKER_HOST says which): {wrong}"
     return ""
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment: an engine cannot listen beside one that is held."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 from confluent_kafka import KafkaException
 
 from schemas import envelope, topics
@@ -215,6 +216,14 @@ def cluster(bootstrap_servers: str, folder: Path, **environment: str) -> Iterato
         yield made
     finally:
         made.close()
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether it runs: one that has ended may be a zombie until its parent asks, or go while one looks."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def status_of(received: Received) -> JobStatus | None:

@@ -119,8 +119,13 @@ def install(cache: Path) -> Path:
     """
     wanted = pinned()
     libs = cache / f"kafka-{VERSION}" / "libs"
-    if libs.is_dir() and {p.name for p in libs.iterdir()} == set(wanted):
-        return libs  # verified when it was put there; it appears whole or not at all
+
+    def whole() -> bool:
+        """Whether it is there: verified when it was put there, and it appears whole or not at all."""
+        return libs.is_dir() and {p.name for p in libs.iterdir()} == set(wanted)
+
+    if whole():
+        return libs
     try:
         import jgo
     except ImportError:
@@ -142,7 +147,7 @@ def install(cache: Path) -> Path:
                 raise KafkaUnavailable(f"{name} has sha256 {actual}, expected {digest}: it was not used. {WAY_AROUND}")
             shutil.copyfile(found[name], staged / name)
         # Another process may have been quicker, and its broker run from there already.
-        if libs.exists() and {p.name for p in libs.iterdir()} != set(wanted):
+        if libs.exists() and not whole():
             shutil.rmtree(libs)
         try:
             staged.rename(libs)
